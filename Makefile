@@ -1,0 +1,93 @@
+# Copyright 2026 The DBUpgrade Operator Authors
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := $(CURDIR)/bin
+CONTROLPLANE := $(BIN)/controlplane
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 1m
+TESTFLAGS ?=
+
+# Tests find the control plane by its variable and other tools in PATH.
+export KUBEBUILDER_ASSETS := $(CONTROLPLANE)
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Build
+
+.PHONY: build
+build: ## Build bin/manager and bin/runner.
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/manager .
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN)/runner ./cmd/runner
+
+.PHONY: generate
+generate: $(BIN)/controller-gen ## Regenerate deepcopy code, the CRD, RBAC and webhook manifests.
+	$(BIN)/controller-gen object:headerFile=hack/boilerplate.go.txt paths=./api/...
+	$(BIN)/controller-gen crd rbac:roleName=manager-role webhook paths=./api/... paths=./controllers/... paths=./webhooks/... \
+		output:crd:dir=config/crd/bases output:rbac:dir=config/rbac output:webhook:dir=config/webhook
+
+.PHONY: fmt
+fmt: $(BIN)/golangci-lint ## Format the Go code.
+	$(BIN)/golangci-lint fmt
+
+.PHONY: clean
+clean: ## Remove what was built, tools and control plane included.
+	rm -rf $(BIN)
+
+##@ Check
+
+.PHONY: test
+test: prerequisites envtest-assets $(BIN)/atlas ## Run all tests, with the race detector.
+	go test -race -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need nothing but Go, in seconds.
+	go test $(TESTFLAGS) ./api/... ./internal/upgrade/... ./internal/result/...
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## Lint the Go code, tests included.
+	$(BIN)/golangci-lint run
+
+.PHONY: verify
+verify: $(BIN)/controller-gen $(BIN)/kustomize ## Fail where generated files, go.mod, manifests or licence headers are not in order.
+	hack/verify.sh
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (1m).
+	hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: prerequisites envtest-assets ## Run the benchmarks.
+	go test -run '^$$' -bench . -timeout 60m $(TESTFLAGS) ./tests/bench/...
+
+.PHONY: vuln
+vuln: $(BIN)/govulncheck ## Look for known vulnerabilities in what the code calls.
+	$(BIN)/govulncheck ./...
+
+##@ Prepare
+
+.PHONY: prerequisites
+prerequisites: ## Install the Debian packages that tests need, or name them.
+	@hack/prerequisites.sh
+
+.PHONY: tools
+tools: $(addprefix $(BIN)/,controller-gen kustomize golangci-lint govulncheck atlas) ## Build the pinned tools.
+
+.PHONY: envtest-assets
+envtest-assets: $(CONTROLPLANE)/kube-apiserver $(CONTROLPLANE)/etcd ## Get kube-apiserver and etcd for tests, and print their directory.
+	@echo $(CONTROLPLANE)
+
+# Each tool is a module of its own, so that its dependencies meet nobody else's.
+$(BIN)/%: hack/tools/%/go.mod hack/tools/%/go.sum
+	CGO_ENABLED=0 go -C hack/tools/$* build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ tool
+	@touch $@
+
+$(CONTROLPLANE)/kube-apiserver $(CONTROLPLANE)/etcd &: $(wildcard hack/tools/kubernetes/go.* hack/tools/etcd/go.*) | $(BIN)/setup-envtest
+	hack/controlplane.sh $(CONTROLPLANE)

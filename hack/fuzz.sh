@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Copyright 2026 The DBUpgrade Operator Authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# fuzz.sh TIME runs every fuzz target of the module for TIME.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Only packages that have a target are asked for their list: building all tests
+# of the module takes longer than fuzzing it.
+packages=$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r dirname | sort -u)
+for package in $packages; do
+  for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz'); do
+    echo "== $package $target"
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "$1" "$package"
+  done
+done

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Copyright 2026 The DBUpgrade Operator Authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# prerequisites.sh installs the Debian packages that the tests need where it may,
+# and names them where it may not.
+set -euo pipefail
+
+missing=()
+# Debian keeps the server's binaries out of PATH, in a directory for each version.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
+# The race detector needs a C compiler.
+command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+command -v git >/dev/null || missing+=(git)
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
+  echo "missing: install the packages ${missing[*]} (apt-get install ${missing[*]})" >&2
+  exit 1
+fi
+
+# Tests start servers of their own, so the package need not start one.
+drop_in=/etc/postgresql-common/createcluster.d/dbupgrade-tests.conf
+mkdir -p "$(dirname "$drop_in")"
+trap 'rm -f "$drop_in"' EXIT
+echo 'create_main_cluster = false' >"$drop_in"
+
+export DEBIAN_FRONTEND=noninteractive
+install=(apt-get install --yes --quiet --no-install-recommends "${missing[@]}")
+"${install[@]}" || { apt-get update --quiet && "${install[@]}"; }

@@ -1,0 +1,156 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+)
+
+// Limits where Options leaves them open.
+const (
+	DefaultMaxBytes     = 64 << 20
+	DefaultMaxFiles     = 10_000
+	DefaultMaxScanBytes = 20 << 30
+)
+
+// Options says what to fetch and where to put it.
+type Options struct {
+	// Image is a reference by tag or digest.
+	Image string
+	// Dir is the absolute path of the directory in the image; "/" is the whole image.
+	Dir string
+	// Out is a local directory. It must exist and be empty; what Dir holds is put right into it.
+	Out string
+	// PullSecrets are the directories where Secrets of type kubernetes.io/dockerconfigjson or dockercfg are mounted, each named like its Secret.
+	// One that is missing or empty is reported, not an error: the image may be public.
+	PullSecrets []string
+	// PlainHTTP lets registries be asked over HTTP where they do not speak HTTPS. Otherwise not even local ones are.
+	PlainHTTP bool
+	// AllowedPrefixes are registries or repositories, such as registry.example.com/team, of which the image must be one or lie in one. Empty: all are allowed.
+	AllowedPrefixes []string
+	// MaxBytes of all files in Dir together, those counted too that are replaced within their layer, and links as often as they occur.
+	MaxBytes int64
+	// MaxFiles is how many entries Dir may have: files, directories, links and deletions.
+	MaxFiles int
+	// MaxScanBytes is how much may be read of the image's layers: packed, and again unpacked.
+	MaxScanBytes int64
+	// Log gets a line for each step. Nil is silent.
+	Log *slog.Logger
+
+	transport http.RoundTripper // nil but in tests
+}
+
+// Report is what was fetched.
+type Report struct {
+	// Image as repository@digest, where the digest is that of what was asked for: an index where the reference is to one.
+	Image string
+	// Files and their Bytes in Out.
+	Files int
+	Bytes int64
+}
+
+// Error is every error of this package.
+type Error struct {
+	// Class is ImagePullFailed, ImageInvalid, Interrupted or Internal.
+	Class v1alpha1.FailureClass
+	// Message tells a person what was seen and what to do. No credential is in it.
+	Message string
+	// Cause may be nil. Its own text may hold what must not be shown.
+	Cause error
+}
+
+func (e *Error) Error() string { return e.Message }
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+func failure(class v1alpha1.FailureClass, cause error, format string, args ...any) *Error {
+	return &Error{Class: class, Message: fmt.Sprintf(format, args...), Cause: cause}
+}
+
+// Run fetches a directory of an image. Its error is always an [*Error]; Out is then empty again, unless it was not empty in the first place.
+func Run(ctx context.Context, o Options) (Report, error) {
+	report, err := run(ctx, o.withDefaults())
+	if err == nil {
+		return report, nil
+	}
+	if ctx.Err() != nil {
+		return Report{}, failure(v1alpha1.Interrupted, err, "fetching image %s was interrupted: %v", o.Image, context.Cause(ctx))
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return Report{}, e
+	}
+	return Report{}, failure(v1alpha1.Internal, err, "image %s: %v", o.Image, err)
+}
+
+func run(ctx context.Context, o Options) (Report, error) {
+	dir := path.Clean(o.Dir)
+	if !path.IsAbs(dir) || slices.Contains(strings.Split(o.Dir, "/"), "..") {
+		return Report{}, failure(v1alpha1.ImageInvalid, nil, "directory %q is not an absolute path without \"..\": set migrations.dir to one such as /migrations", o.Dir)
+	}
+	ref, err := parseImage(o.Image, o.PlainHTTP)
+	if err != nil {
+		return Report{}, err
+	}
+	if err := checkAllowed(ref.Context().Name(), o.AllowedPrefixes); err != nil {
+		return Report{}, err
+	}
+	secrets, err := readPullSecrets(o.PullSecrets)
+	if err != nil {
+		return Report{}, err
+	}
+	if len(secrets.absent) > 0 {
+		o.Log.Info("pull secrets absent", "secrets", secrets.absent)
+	}
+	stage, err := newStage(o.Out)
+	if err != nil {
+		return Report{}, err
+	}
+	defer stage.close()
+
+	p := newPuller(o, ref, secrets)
+	img, err := p.resolve(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	o.Log.Info("image resolved", "image", img.name, "layers", len(img.layers))
+
+	x := newExtraction(o, dir, img.name, stage)
+	for i, l := range slices.Backward(img.layers) {
+		if err := x.read(ctx, l, i+1, p); err != nil {
+			return Report{}, err
+		}
+		o.Log.Info("layer read", "layer", i+1, "of", len(img.layers), "unpackedBytesInAll", x.scanned, "files", x.files, "bytes", x.bytes)
+	}
+	report, err := x.publish()
+	if err != nil {
+		return Report{}, err
+	}
+	o.Log.Info("directory extracted", "image", report.Image, "dir", dir, "files", report.Files, "bytes", report.Bytes)
+	return report, nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
+	if o.MaxFiles == 0 {
+		o.MaxFiles = DefaultMaxFiles
+	}
+	if o.MaxScanBytes == 0 {
+		o.MaxScanBytes = DefaultMaxScanBytes
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}

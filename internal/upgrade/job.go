@@ -1,0 +1,242 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package upgrade
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/result"
+)
+
+// Names inside the Job's pod.
+const (
+	FetchContainer   = "fetch-migrations"
+	MigrateContainer = "migrate"
+
+	migrationsMount  = "/work"
+	pullSecretsMount = "/pull-secrets"
+)
+
+// Labels of Jobs and their pods. Users cannot override them, so network policies may select by them.
+const (
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	LabelComponent = "app.kubernetes.io/component"
+	// LabelOwner holds the UID of the DBUpgrade.
+	LabelOwner = "dbupgrade.subbug.learning/dbupgrade-uid"
+
+	ManagedBy = "dbupgrade-operator"
+	Component = "migration"
+)
+
+// Annotations by which ReadJob knows what a Job was made with.
+const (
+	annotationAttempt    = "dbupgrade.subbug.learning/attempt"
+	annotationRevision   = "dbupgrade.subbug.learning/revision"
+	annotationGeneration = "dbupgrade.subbug.learning/generation"
+)
+
+// startAllowance is added to the Job's own deadline for scheduling, image pulls and fetching, in seconds. The runner keeps the user's deadline
+// itself, so that it can report the statement; the Job's is for a runner that does not answer.
+const startAllowance = 600
+
+// RunnerConfig is what the operator adds to every Job.
+type RunnerConfig struct {
+	// Image of the operator, which holds the runner.
+	Image string
+	// ImagePullPolicy of that image; empty for the default of Kubernetes.
+	ImagePullPolicy corev1.PullPolicy
+	// PlainHTTP lets fetch talk to registries without TLS.
+	PlainHTTP bool
+	// AllowedImagePrefixes bound the images that fetch reads; empty allows all.
+	AllowedImagePrefixes []string
+	// LockTimeout is passed to migrate where it is not empty, as a Go duration: how long it waits for the advisory lock in the database.
+	LockTimeout string
+}
+
+// JobName is the name of an attempt's Job: at most 63 characters, the same for the same attempt of the same object, and never that of
+// another object, since it holds a hash of the UID.
+func JobName(obj *v1alpha1.DBUpgrade, attempt int64) string {
+	name := obj.Name
+	if len(name) > 32 {
+		name = name[:32]
+	}
+	return fmt.Sprintf("%s-%s-%d", strings.TrimRight(name, "-."), hash(string(obj.UID))[:8], attempt)
+}
+
+// BuildJob makes the Job of an attempt, suspended.
+func BuildJob(obj *v1alpha1.DBUpgrade, config RunnerConfig) *batchv1.Job {
+	attempt, runner := obj.Status.Attempt, obj.Spec.Runner
+	labels := map[string]string{
+		"app.kubernetes.io/name": "dbupgrade",
+		LabelManagedBy:           ManagedBy,
+		LabelComponent:           Component,
+		LabelOwner:               string(obj.UID),
+	}
+	job := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:      attempt.Job,
+			Namespace: obj.Namespace,
+			Labels:    labels,
+			Annotations: map[string]string{
+				annotationAttempt:        strconv.FormatInt(attempt.Number, 10),
+				annotationRevision:       attempt.Revision,
+				annotationGeneration:     strconv.FormatInt(attempt.Generation, 10),
+				v1alpha1.AnnotationRetry: attempt.Retry,
+			},
+		},
+		Spec: batchv1.JobSpec{
+			Suspend:              ptr.To(true),
+			Parallelism:          ptr.To[int32](1),
+			Completions:          ptr.To[int32](1),
+			BackoffLimit:         ptr.To[int32](0),
+			PodReplacementPolicy: ptr.To(batchv1.Failed),
+			PodFailurePolicy:     podFailurePolicy(),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: over(runner.PodLabels, labels), Annotations: over(runner.PodAnnotations, nil)},
+				Spec:       podSpec(obj, config),
+			},
+		},
+	}
+	if deadline := runner.ActiveDeadlineSeconds; deadline != nil {
+		job.Spec.ActiveDeadlineSeconds = ptr.To(*deadline + runner.TerminationGracePeriodSeconds + startAllowance)
+	}
+	return job
+}
+
+// over is base with top laid over it.
+func over(base, top map[string]string) map[string]string {
+	both := maps.Clone(base)
+	if both == nil {
+		both = map[string]string{}
+	}
+	maps.Copy(both, top)
+	return both
+}
+
+// podFailurePolicy ends the Job at once on an exit code that needs a person, and has a pod that was evicted or preempted replaced, in this order:
+// a failed statement stays failed when its node is drained at the same moment.
+func podFailurePolicy() *batchv1.PodFailurePolicy {
+	var final []int32
+	for _, c := range result.Classes() {
+		if !c.Retryable {
+			final = append(final, c.ExitCode)
+		}
+	}
+	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
+		{
+			Action:      batchv1.PodFailurePolicyActionFailJob,
+			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: final},
+		},
+		{
+			Action:          batchv1.PodFailurePolicyActionIgnore,
+			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
+		},
+	}}
+}
+
+// podSpec passes the restricted pod security standard. It names no user ID: the image's own is numeric, and OpenShift assigns one of its range.
+func podSpec(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.PodSpec {
+	runner := obj.Spec.Runner
+	spec := corev1.PodSpec{
+		RestartPolicy:                 corev1.RestartPolicyNever,
+		TerminationGracePeriodSeconds: ptr.To(runner.TerminationGracePeriodSeconds),
+		AutomountServiceAccountToken:  ptr.To(false),
+		EnableServiceLinks:            ptr.To(false),
+		ServiceAccountName:            runner.ServiceAccountName,
+		PriorityClassName:             runner.PriorityClassName,
+		NodeSelector:                  runner.NodeSelector,
+		Tolerations:                   runner.Tolerations,
+		Affinity:                      runner.Affinity,
+		ImagePullSecrets:              obj.Spec.Migrations.ImagePullSecrets,
+		SecurityContext: &corev1.PodSecurityContext{
+			RunAsNonRoot:   ptr.To(true),
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+		Volumes: []corev1.Volume{{
+			Name:         "work",
+			VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("128Mi"))}},
+		}},
+		InitContainers: []corev1.Container{fetchContainer(obj, config)},
+		Containers:     []corev1.Container{migrateContainer(obj, config)},
+	}
+	for i, secret := range obj.Spec.Migrations.ImagePullSecrets {
+		spec.Volumes = append(spec.Volumes, corev1.Volume{
+			Name:         pullSecretVolume(i),
+			VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: secret.Name, Optional: ptr.To(true)}},
+		})
+	}
+	return spec
+}
+
+func pullSecretVolume(i int) string { return fmt.Sprintf("pull-secret-%d", i) }
+
+// fetchContainer talks to the registry and has no database credentials.
+func fetchContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Container {
+	dir := obj.Spec.Migrations.Dir
+	if dir == "" {
+		dir = DefaultDir
+	}
+	args := []string{"fetch", "--image=" + obj.Spec.Migrations.Image, "--dir=" + dir, "--out=" + migrationsMount}
+	for _, prefix := range config.AllowedImagePrefixes {
+		args = append(args, "--allowed-prefix="+prefix)
+	}
+	if config.PlainHTTP {
+		args = append(args, "--plain-http")
+	}
+	c := container(FetchContainer, obj, config)
+	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: migrationsMount}}
+	for i, secret := range obj.Spec.Migrations.ImagePullSecrets {
+		at := pullSecretsMount + "/" + secret.Name
+		args = append(args, "--pull-secret="+at)
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: pullSecretVolume(i), MountPath: at, ReadOnly: true})
+	}
+	c.Args = args
+	return c
+}
+
+// migrateContainer talks to the database and has no registry credentials.
+func migrateContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Container {
+	c := container(MigrateContainer, obj, config)
+	c.Args = []string{"migrate", "--dir=" + migrationsMount}
+	if deadline := obj.Spec.Runner.ActiveDeadlineSeconds; deadline != nil {
+		c.Args = append(c.Args, fmt.Sprintf("--deadline=%ds", *deadline))
+	}
+	if config.LockTimeout != "" {
+		c.Args = append(c.Args, "--lock-timeout="+config.LockTimeout)
+	}
+	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: migrationsMount, ReadOnly: true}}
+	if connection := obj.Spec.Database.Connection; connection != nil {
+		c.Env = []corev1.EnvVar{{Name: "DATABASE_URL", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: connection.URLSecretRef.Name},
+			Key:                  connection.URLSecretRef.Key,
+		}}}}
+	}
+	return c
+}
+
+func container(name string, obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Container {
+	return corev1.Container{
+		Name:            name,
+		Image:           config.Image,
+		ImagePullPolicy: config.ImagePullPolicy,
+		Command:         []string{"/runner"},
+		Resources:       obj.Spec.Runner.Resources,
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: ptr.To(false),
+			ReadOnlyRootFilesystem:   ptr.To(true),
+			RunAsNonRoot:             ptr.To(true),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		},
+	}
+}

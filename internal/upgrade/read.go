@@ -1,0 +1,317 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package upgrade
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/result"
+)
+
+// ReadJob reads back a Job that BuildJob made, with its pods and the FailedCreate events about it.
+func ReadJob(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) Job {
+	j := Job{
+		Name: job.Name, UID: job.UID, ResourceVersion: job.ResourceVersion, CreatedAt: job.CreationTimestamp.Time,
+		Attempt:     annotatedNumber(job, annotationAttempt),
+		Revision:    job.Annotations[annotationRevision],
+		Generation:  annotatedNumber(job, annotationGeneration),
+		Retry:       job.Annotations[v1alpha1.AnnotationRetry],
+		Terminating: job.DeletionTimestamp != nil,
+	}
+	ended, failure := terminalCondition(job)
+	j.readPods(pods, ended)
+	if j.Stage == StageDone {
+		return j
+	}
+	suspended := job.Spec.Suspend != nil && *job.Spec.Suspend
+	switch {
+	case j.Finished:
+		j.Stage, j.Outcome = StageDone, outcomeOfCondition(job, failure)
+	case j.Stage == StageRunning:
+	case suspended && len(pods) == 0:
+		j.Stage = StageNew
+	default:
+		j.Stage = StagePending
+		j.Trouble = trouble(job, pods, events)
+	}
+	return j
+}
+
+// VanishedJob reads what is left of an attempt's Job that somebody deleted, after a live look has not found it: perhaps pods, perhaps nothing.
+// With no pod alive the attempt has ended, by what its pods say or else as Interrupted, which is safe to try again.
+func VanishedJob(attempt *v1alpha1.AttemptStatus, pods []corev1.Pod) Job {
+	j := Job{
+		Name: attempt.Job, UID: attempt.JobUID, Attempt: attempt.Number, Revision: attempt.Revision,
+		Generation: attempt.Generation, Retry: attempt.Retry,
+	}
+	j.readPods(pods, true)
+	switch {
+	case j.Stage == StageDone, j.Stage == StageRunning:
+	case !j.Finished:
+		j.Stage, j.Terminating = StagePending, true
+	default:
+		j.Stage = StageDone
+		j.Outcome = Outcome{
+			Class:   result.ClassOf(v1alpha1.Interrupted),
+			Message: fmt.Sprintf("Job %s was deleted before its migration had ended", attempt.Job),
+		}
+	}
+	return j
+}
+
+// readPods fills in what pods tell. ended says that no further pod will come.
+//
+// A success, and a failure that needs a person, are final as soon as a container says so: the Job controller takes seconds more to
+// say the same. Any other failure waits for the Job to end, because a pod that was evicted is replaced within the same Job.
+func (j *Job) readPods(pods []corev1.Pod, ended bool) {
+	pods = slices.Clone(pods)
+	slices.SortFunc(pods, func(a, b corev1.Pod) int { // newest first
+		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(b.Name, a.Name))
+	})
+	j.Finished = ended
+	for i := range pods {
+		pod := &pods[i]
+		fetch, migrate := containerStatus(pod, FetchContainer), containerStatus(pod, MigrateContainer)
+		if Alive(pod) {
+			j.Finished = false
+			j.Terminating = j.Terminating || pod.DeletionTimestamp != nil
+			if MigrateRunning(pod) {
+				j.Stage = StageRunning
+			}
+		}
+		if started := startOf(migrate); started != nil && (j.StartedAt == nil || started.Before(j.StartedAt)) {
+			j.StartedAt = started
+		}
+		if t := fetch.State.Terminated; t != nil && j.Image == "" {
+			if r, err := result.Parse(t.Message); err == nil {
+				j.Image = r.Image
+			}
+		}
+	}
+	for i := range pods {
+		outcome, known := outcomeOfPod(&pods[i])
+		if known && (outcome.Succeeded || !outcome.Class.Retryable || j.Finished) {
+			j.Stage, j.Outcome = StageDone, outcome
+			return
+		}
+	}
+}
+
+// outcomeOfPod is what the containers of a pod say about the attempt.
+func outcomeOfPod(pod *corev1.Pod) (Outcome, bool) {
+	migrate, fetch := containerStatus(pod, MigrateContainer), containerStatus(pod, FetchContainer)
+	switch {
+	case migrate.State.Terminated != nil:
+		return outcomeOfTermination(migrate.State.Terminated, MigrateContainer), true
+	case fetch.State.Terminated != nil && fetch.State.Terminated.ExitCode != 0:
+		return outcomeOfTermination(fetch.State.Terminated, FetchContainer), true
+	default:
+		return Outcome{}, false
+	}
+}
+
+func outcomeOfTermination(t *corev1.ContainerStateTerminated, container string) Outcome {
+	o := Outcome{EndedAt: t.FinishedAt}
+	r, err := result.Parse(t.Message)
+	if err == nil {
+		o.Result = r
+	}
+	if t.ExitCode == 0 {
+		o.Succeeded = true
+		o.Message = successMessage(o.Result)
+		return o
+	}
+	o.Class = result.ClassOfExit(t.ExitCode)
+	failure := o.Result.Failure()
+	if failure == nil {
+		o.Message = fmt.Sprintf("container %s ended with exit code %d (%s) and left no result", container, t.ExitCode, cmp.Or(t.Reason, "no reason given"))
+		if t.Message != "" {
+			o.Message += ": " + t.Message
+		}
+		return o
+	}
+	o.Class = result.ClassOf(failure.Class)
+	o.Message = failureMessage(failure)
+	return o
+}
+
+func successMessage(r result.Result) string {
+	m := r.Migration
+	switch {
+	case m == nil:
+		return "The migrations are applied"
+	case m.DatabaseAhead:
+		return fmt.Sprintf("Nothing to apply: the database is at version %s, ahead of the last one in the image, %s", m.CurrentVersion, m.TargetVersion)
+	case len(m.Applied) == 0:
+		return fmt.Sprintf("Nothing to apply: the database is at version %s", m.CurrentVersion)
+	default:
+		return fmt.Sprintf("The database is at version %s", m.CurrentVersion)
+	}
+}
+
+// failureMessage names file, statement and code in front of the error's own words.
+func failureMessage(f *v1alpha1.Failure) string {
+	var b strings.Builder
+	if f.File != "" {
+		b.WriteString(f.File)
+		if f.Statement > 0 {
+			fmt.Fprintf(&b, ", statement %d", f.Statement)
+		}
+		b.WriteString(": ")
+	}
+	b.WriteString(cmp.Or(f.Error, string(f.Class)))
+	if f.SQLState != "" && !strings.Contains(f.Error, f.SQLState) {
+		fmt.Fprintf(&b, " (SQLSTATE %s)", f.SQLState)
+	}
+	return b.String()
+}
+
+// outcomeOfCondition is the fallback where no pod is left to tell.
+func outcomeOfCondition(job *batchv1.Job, failure *batchv1.JobCondition) Outcome {
+	if failure == nil {
+		o := Outcome{Succeeded: true, Message: "The migrations are applied; the pod is gone, and its report with it"}
+		if job.Status.CompletionTime != nil {
+			o.EndedAt = *job.Status.CompletionTime
+		}
+		return o
+	}
+	class := v1alpha1.Interrupted
+	switch failure.Reason {
+	case batchv1.JobReasonDeadlineExceeded:
+		class = v1alpha1.DeadlineExceeded
+	case batchv1.JobReasonPodFailurePolicy:
+		class = v1alpha1.Internal // a code that needs a person; which one went with the pod
+	}
+	return Outcome{
+		Class:   result.ClassOf(class),
+		Message: fmt.Sprintf("the pod is gone, and its report with it; Job %s: %s: %s", job.Name, failure.Reason, failure.Message),
+		EndedAt: failure.LastTransitionTime,
+	}
+}
+
+// terminalCondition tells whether the Job has ended, and its Failed condition if that is how.
+func terminalCondition(job *batchv1.Job) (bool, *batchv1.JobCondition) {
+	for i, c := range job.Status.Conditions {
+		if c.Status != corev1.ConditionTrue {
+			continue
+		}
+		switch c.Type {
+		case batchv1.JobComplete:
+			return true, nil
+		case batchv1.JobFailed:
+			return true, &job.Status.Conditions[i]
+		}
+	}
+	return false, nil
+}
+
+// Ended tells whether a Job has a terminal condition.
+func Ended(job *batchv1.Job) bool {
+	ended, _ := terminalCondition(job)
+	return ended
+}
+
+// Alive tells whether a pod may be changing the database, or may yet.
+func Alive(pod *corev1.Pod) bool {
+	return pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed
+}
+
+// MigrateRunning tells whether the migrate container of a pod is running.
+func MigrateRunning(pod *corev1.Pod) bool {
+	return containerStatus(pod, MigrateContainer).State.Running != nil
+}
+
+func containerStatus(pod *corev1.Pod, name string) corev1.ContainerStatus {
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if s.Name == name {
+			return s
+		}
+	}
+	return corev1.ContainerStatus{}
+}
+
+func startOf(s corev1.ContainerStatus) *metav1.Time {
+	switch {
+	case s.State.Running != nil:
+		return &s.State.Running.StartedAt
+	case s.State.Terminated != nil && !s.State.Terminated.StartedAt.IsZero():
+		return &s.State.Terminated.StartedAt
+	default:
+		return nil
+	}
+}
+
+// trouble says what keeps the newest pod of a pending Job from starting; nil where it is fetching, which may take its time.
+func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) *Trouble {
+	if len(pods) == 0 {
+		return podNotCreated(job, events)
+	}
+	pod := slices.MaxFunc(pods, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+			return &Trouble{v1alpha1.ReasonUnschedulable, "no node takes the pod of Job " + job.Name, c.Message}
+		}
+	}
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if w := s.State.Waiting; w != nil {
+			if t := troubleOfContainer(s, w); t != nil {
+				return t
+			}
+		}
+	}
+	if fetch := containerStatus(&pod, FetchContainer); fetch.State.Running != nil || fetch.State.Terminated != nil {
+		return nil
+	}
+	return &Trouble{v1alpha1.ReasonPodNotCreated, fmt.Sprintf("the pod of Job %s does not start; its events tell why", job.Name), ""}
+}
+
+func troubleOfContainer(s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) *Trouble {
+	switch w.Reason {
+	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed":
+		return &Trouble{v1alpha1.ReasonImagePullFailed, fmt.Sprintf("container %s: image %s cannot be pulled", s.Name, s.Image), w.Message}
+	case "CreateContainerConfigError":
+		reason := v1alpha1.ReasonPodNotCreated
+		if strings.Contains(strings.ToLower(w.Message), "secret") {
+			reason = v1alpha1.ReasonSecretNotFound
+		}
+		return &Trouble{reason, fmt.Sprintf("container %s cannot be configured", s.Name), w.Message}
+	case "CreateContainerError", "RunContainerError", "PreCreateHookError", "PreStartHookError":
+		return &Trouble{v1alpha1.ReasonPodNotCreated, fmt.Sprintf("container %s cannot be started", s.Name), w.Message}
+	default:
+		return nil
+	}
+}
+
+// podNotCreated quotes the Job controller's latest FailedCreate event. It makes a new pod name at every try, which is left out so that the
+// message stays the same.
+func podNotCreated(job *batchv1.Job, events []corev1.Event) *Trouble {
+	t := &Trouble{Reason: v1alpha1.ReasonPodNotCreated, What: fmt.Sprintf("Job %s has no pod", job.Name)}
+	latest := metav1.Time{}
+	for _, e := range events {
+		if e.Reason == "FailedCreate" && !e.LastTimestamp.Before(&latest) {
+			latest, t.Detail = e.LastTimestamp, e.Message
+		}
+	}
+	podName := regexp.MustCompile(regexp.QuoteMeta(job.Name) + "-[a-z0-9]{5}\\b")
+	t.Detail = podName.ReplaceAllLiteralString(t.Detail, job.Name+"-*")
+	return t
+}
+
+func annotatedNumber(job *batchv1.Job, key string) int64 {
+	n, err := strconv.ParseInt(job.Annotations[key], 10, 64)
+	if err != nil {
+		return 0 // somebody edited it; no attempt has number 0
+	}
+	return n
+}

@@ -1,0 +1,259 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package upgrade
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+)
+
+// The rows of Decide that do more than say something, in its order.
+
+// record latches the outcome of the attempt. What shows it is cleaned up the next time round, once this is stored.
+func (s scene) record() Decision {
+	outcome, job := s.job.Outcome, s.job
+	a, status := s.attempt, s.status
+	a.JobUID = job.UID
+	ended := outcome.EndedAt
+	if ended.IsZero() {
+		ended = metav1.NewTime(s.Now)
+	}
+	status.StartedAt, status.CompletedAt = job.StartedAt, &ended
+	status.Image = job.Image
+	status.Migration = carryVersion(outcome.Result.Migration, status.Migration)
+	a.Message, a.Since = outcome.Message, metav1.NewTime(s.Now)
+	if outcome.Succeeded {
+		a.Phase, a.Reason, a.InfrastructureFailures = v1alpha1.AttemptSucceeded, v1alpha1.ReasonMigrationComplete, 0
+		status.Revision = job.Revision
+	} else {
+		a.Phase, a.Reason = v1alpha1.AttemptFailed, outcome.Class.Reason
+		if outcome.Class.Retryable {
+			a.InfrastructureFailures++
+		}
+	}
+	s.remember()
+	switch {
+	case !outcome.Succeeded:
+		return s.say("3 outcome", s.failure())
+	case status.Revision == s.revision:
+		return s.say("3 outcome", s.complete())
+	default: // the spec moved on while it ran
+		return s.initializing("3 outcome")
+	}
+}
+
+// carryVersion keeps the version that the database was last seen at when this attempt did not come so far as to look.
+func carryVersion(now, before *v1alpha1.MigrationStatus) *v1alpha1.MigrationStatus {
+	if now == nil {
+		now = &v1alpha1.MigrationStatus{}
+	}
+	now = now.DeepCopy()
+	if before != nil && now.CurrentVersion == "" && now.TargetVersion == "" {
+		now.CurrentVersion = before.CurrentVersion
+	}
+	return now
+}
+
+// remember puts the attempt, which has just ended, on top of the history.
+func (s scene) remember() {
+	entry := v1alpha1.HistoryEntry{
+		Attempt: s.attempt.Number, Revision: s.attempt.Revision, Image: s.status.Image, Result: s.attempt.Phase,
+		StartedAt: s.status.StartedAt, CompletedAt: s.attempt.Since,
+	}
+	if s.status.CompletedAt != nil {
+		entry.CompletedAt = *s.status.CompletedAt
+	}
+	if m := s.status.Migration; m != nil && s.attempt.Phase == v1alpha1.AttemptSucceeded {
+		entry.Version = m.CurrentVersion
+	}
+	// A Job that was given up and started all the same ends twice; the later end is the true one.
+	history := slices.DeleteFunc(s.status.History, func(e v1alpha1.HistoryEntry) bool { return e.Attempt == entry.Attempt })
+	history = slices.Insert(history, 0, entry)
+	s.status.History = history[:min(len(history), maxHistory)]
+}
+
+// leave lets a deleted object go once nothing of it is unfinished.
+func (s scene) leave() Decision {
+	const row = "2 deleting"
+	if !s.hasFinalizer() {
+		return s.quietly(row)
+	}
+	if len(s.unfinished()) > 0 {
+		return s.quietly(row, stop(s.removable())...)
+	}
+	return s.quietly(row, append(s.releaseLock(), Action{Kind: RemoveFinalizer})...)
+}
+
+func (s scene) observeRunning() Decision {
+	job := s.running()
+	if s.job == job {
+		s.reach(v1alpha1.AttemptRunning)
+		s.attempt.JobUID = job.UID
+		s.status.StartedAt, s.status.CompletedAt, s.status.Image = job.StartedAt, nil, job.Image
+	}
+	return s.say("4 running", verdict{reason: v1alpha1.ReasonMigrationInProgress, progressing: true,
+		message: fmt.Sprintf("Job %s is applying the migrations", job.Name)})
+}
+
+// cancel gives up an attempt whose migration has not started, because something else is wanted now. Its Job goes once this is stored.
+func (s scene) cancel() Decision {
+	s.end(v1alpha1.AttemptCancelled, "", "removed before the migration started: the spec changed or was suspended")
+	if s.obj.Spec.Suspend {
+		return s.say("6 unwanted", verdict{reason: v1alpha1.ReasonSuspended, message: "spec.suspend is set", blocked: true})
+	}
+	return s.initializing("6 unwanted")
+}
+
+// giveUp ends an attempt whose pod does not start. Its Job goes once this is stored, and another attempt follows with backoff.
+func (s scene) giveUp() Decision {
+	s.attempt.InfrastructureFailures++
+	s.end(v1alpha1.AttemptStuck, s.job.Trouble.Reason, s.troubleMessage())
+	return s.say("6 stuck", s.failure())
+}
+
+// end records an attempt of which nothing ran.
+func (s scene) end(phase v1alpha1.AttemptPhase, reason, message string) {
+	if s.job != nil {
+		s.attempt.JobUID = s.job.UID
+	}
+	s.attempt.Reason, s.attempt.Message = reason, message
+	s.reach(phase)
+	now := metav1.NewTime(s.Now)
+	s.status.CompletedAt = &now
+	s.remember()
+}
+
+func (s scene) observePending() Decision {
+	s.reach(v1alpha1.AttemptPending)
+	message := fmt.Sprintf("Job %s is released; its migration has not started", s.job.Name)
+	if t := s.job.Trouble; t != nil && t.Detail != "" {
+		message = s.troubleMessage()
+	}
+	d := s.say("7 pending", verdict{reason: v1alpha1.ReasonJobPending, progressing: true, message: message})
+	if s.job.Trouble != nil {
+		d.Wait = s.stuckIn()
+	}
+	return d
+}
+
+// troubleMessage keeps the first words about one trouble: the kubelet alternates between ErrImagePull and ImagePullBackOff, and each try words it anew.
+func (s scene) troubleMessage() string {
+	t := s.job.Trouble
+	if before := s.readyMessage(); t.Detail != "" && strings.HasPrefix(before, t.What+": ") {
+		return before
+	}
+	return t.Message()
+}
+
+// release lets a new Job go: first its lock and, in status, its UID; the next time round, with both seen, the Job itself.
+func (s scene) release() Decision {
+	take := Action{Kind: TakeLock, Job: *s.job}
+	if s.attempt.JobUID == s.job.UID {
+		return s.initializing("8 new", take, Action{Kind: ReleaseJob, Job: *s.job})
+	}
+	s.attempt.JobUID = s.job.UID
+	return s.initializing("8 new", take)
+}
+
+// settle reports an end, or a wait in which nothing of the attempt is needed any more, and cleans up after it.
+func (s scene) settle(row string, v verdict) Decision {
+	d := s.say(row, v)
+	if len(s.unfinished()) > 0 {
+		d.Do = stop(s.removable())
+		return d
+	}
+	for _, job := range s.prunable() {
+		d.Do = append(d.Do, Action{Kind: PruneJob, Job: job})
+	}
+	if s.hasFinalizer() {
+		d.Do = append(append(d.Do, s.releaseLock()...), Action{Kind: RemoveFinalizer})
+	}
+	return d
+}
+
+// start latches the next attempt. Its Job is created the next time round, once this is stored.
+func (s scene) start() Decision {
+	var do []Action
+	if s.hasFinalizer() {
+		do = s.releaseLock() // of the attempt before, which a new spec overtook
+	} else {
+		do = []Action{{Kind: AddFinalizer}}
+	}
+	next := v1alpha1.AttemptStatus{
+		Number: s.nextNumber(), Revision: s.revision, Generation: s.obj.Generation, Retry: retryOf(s.obj),
+		Phase: v1alpha1.AttemptNew, Since: metav1.NewTime(s.Now),
+	}
+	next.Job = JobName(s.obj, next.Number)
+	if s.failedAsItStands() {
+		next.InfrastructureFailures = s.attempt.InfrastructureFailures
+	}
+	*s.attempt = next
+	s.status.Attempt = s.attempt
+	s.status.StartedAt, s.status.CompletedAt, s.status.Image = nil, nil, ""
+	return s.initializing("16 start", do...)
+}
+
+// initializing reports that the latest attempt is being set up.
+func (s scene) initializing(row string, do ...Action) Decision {
+	d := s.say(row, verdict{reason: v1alpha1.ReasonInitializing, message: "Setting up the next attempt", progressing: true})
+	d.Do = do
+	return d
+}
+
+// say reports a state.
+func (s scene) say(row string, v verdict) Decision {
+	setConditions(s.status, v, s.obj.Generation, s.Now)
+	return Decision{Row: row, Status: *s.status}
+}
+
+// quietly acts and leaves status as it is.
+func (s scene) quietly(row string, do ...Action) Decision {
+	return Decision{Row: row, Do: do, Status: *s.obj.Status.DeepCopy()}
+}
+
+func stop(jobs []Job) []Action {
+	var do []Action
+	for _, job := range jobs {
+		do = append(do, Action{Kind: StopJob, Job: job})
+	}
+	return do
+}
+
+// complete is the state of an applied revision.
+func (s scene) complete() verdict {
+	message := "The migrations are applied"
+	if s.attempt.Phase == v1alpha1.AttemptSucceeded {
+		message = s.attempt.Message
+	}
+	return verdict{reason: v1alpha1.ReasonMigrationComplete, message: message, ready: true}
+}
+
+// failure is the state after an attempt that did not succeed.
+func (s scene) failure() verdict {
+	v := verdict{reason: s.attempt.Reason, message: s.attempt.Message}
+	switch {
+	case needsPerson(s.attempt):
+		v.degraded, v.stalled = true, true
+	case s.attempt.Phase == v1alpha1.AttemptStuck:
+		v.blocked, v.stalled = true, true
+	default:
+		v.blocked, v.stalled = true, s.attempt.InfrastructureFailures > s.obj.Spec.Runner.InfrastructureRetries
+	}
+	return v
+}
+
+// backoff is the time left before another attempt: 10 s after the first failure in a row, doubled after each further one, at most 5 minutes.
+func (s scene) backoff() time.Duration {
+	wait := firstBackoff
+	for range s.attempt.InfrastructureFailures - 1 {
+		wait = min(2*wait, maxBackoff)
+	}
+	return s.attempt.Since.Add(wait).Sub(s.Now)
+}

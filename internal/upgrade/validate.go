@@ -1,0 +1,22 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package upgrade
+
+import (
+	"github.com/google/go-containerregistry/pkg/name"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+)
+
+// Validate finds what the schema cannot say about a spec. The webhook refuses it; where the webhook was away, Decide reports it.
+func Validate(spec *v1alpha1.DBUpgradeSpec) field.ErrorList {
+	var errs field.ErrorList
+	image := field.NewPath("spec", "migrations", "image")
+	if _, err := name.ParseReference(spec.Migrations.Image); err != nil {
+		errs = append(errs, field.Invalid(image, spec.Migrations.Image,
+			"is not an image reference such as registry.example.com/team/app:v1.2.3 or …@sha256:…: "+err.Error()))
+	}
+	return errs
+}
