@@ -40,13 +40,7 @@ func (r *DBUpgradeReconciler) takeLock(ctx context.Context, obj *v1alpha1.DBUpgr
 	lease := &coordinationv1.Lease{}
 	err := r.Live.Get(ctx, r.lockKey(obj), lease)
 	if apierrors.IsNotFound(err) {
-		lease.Name, lease.Namespace = lockName(obj), r.Namespace
-		r.hold(lease, obj, job)
-		err := r.Create(ctx, lease)
-		if apierrors.IsAlreadyExists(err) {
-			return nil, errStale
-		}
-		return nil, err
+		return nil, r.createLock(ctx, obj, job)
 	}
 	if err != nil {
 		return nil, err
@@ -65,8 +59,24 @@ func (r *DBUpgradeReconciler) takeLock(ctx context.Context, obj *v1alpha1.DBUpgr
 				lease.Annotations[annotationHolderNamespace], lease.Annotations[annotationHolderName], lease.Annotations[annotationHolderJob]),
 		}, nil
 	}
+	if err := r.confirm(ctx, obj); err != nil {
+		return nil, err
+	}
 	r.hold(lease, obj, job)
 	return nil, r.Update(ctx, lease)
+}
+
+func (r *DBUpgradeReconciler) createLock(ctx context.Context, obj *v1alpha1.DBUpgrade, job upgrade.Job) error {
+	if err := r.confirm(ctx, obj); err != nil {
+		return err
+	}
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: lockName(obj), Namespace: r.Namespace}}
+	r.hold(lease, obj, job)
+	err := r.Create(ctx, lease)
+	if apierrors.IsAlreadyExists(err) {
+		return errStale
+	}
+	return err
 }
 
 func (r *DBUpgradeReconciler) hold(lease *coordinationv1.Lease, obj *v1alpha1.DBUpgrade, job upgrade.Job) {

@@ -34,11 +34,6 @@ const (
 // write. (Lists and watches cannot be bound to a name, since the rotator asks for no single one.)
 //
 // Every replica does it, leader or not, since every replica serves: whoever comes second meets a conflict and uses what the first one made.
-//
-// +kubebuilder:rbac:groups="",namespace=dbupgrade-system,resources=secrets,verbs=list;watch
-// +kubebuilder:rbac:groups="",namespace=dbupgrade-system,resources=secrets,resourceNames=dbupgrade-webhook-certificate,verbs=update
-// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations,verbs=list;watch
-// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations,resourceNames=dbupgrade-validating-webhook-configuration,verbs=update
 type SelfCertificates struct {
 	// Namespace of the Secret and of the Service: the operator's.
 	Namespace string
@@ -61,6 +56,11 @@ func (s SelfCertificates) Cache(options *cache.Options) {
 		s.Namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", s.Secret)},
 	}}
 }
+
+// +kubebuilder:rbac:groups="",namespace=dbupgrade-system,resources=secrets,verbs=list;watch
+// +kubebuilder:rbac:groups="",namespace=dbupgrade-system,resources=secrets,resourceNames=dbupgrade-webhook-certificate,verbs=update
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations,verbs=list;watch
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations,resourceNames=dbupgrade-validating-webhook-configuration,verbs=update
 
 // SetupWithManager has the manager keep the certificates, and calls register once the first one can be served. Registering earlier would
 // start the webhook server without a certificate, which ends the manager.

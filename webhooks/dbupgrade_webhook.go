@@ -30,14 +30,14 @@ const listTimeout = 2 * time.Second
 
 // DBUpgradeValidator refuses DBUpgrades, changes and deletions of them that cannot go well, each error with the field's path, and warns of
 // those that may not.
-//
-// +kubebuilder:webhook:path=/validate-dbupgrade-subbug-learning-v1alpha1-dbupgrade,mutating=false,failurePolicy=fail,sideEffects=None,groups=dbupgrade.subbug.learning,resources=dbupgrades,verbs=create;update;delete,versions=v1alpha1,name=vdbupgrade.dbupgrade.subbug.learning,admissionReviewVersions=v1,timeoutSeconds=10,patch=`{"matchConditions":[{"name":"spec-changes","expression":"request.operation != 'UPDATE' || object.spec != oldObject.spec"},{"name":"not-being-deleted","expression":"request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)"},{"name":"foreground-deletion","expression":"request.operation != 'DELETE' || (has(request.options.propagationPolicy) && request.options.propagationPolicy == 'Foreground')"}]}`
 type DBUpgradeValidator struct {
 	// Reader lists the other DBUpgrades of a namespace, from the cache.
 	Reader client.Reader
 }
 
 var _ admission.Validator[*v1alpha1.DBUpgrade] = &DBUpgradeValidator{}
+
+// +kubebuilder:webhook:path=/validate-dbupgrade-subbug-learning-v1alpha1-dbupgrade,mutating=false,failurePolicy=fail,sideEffects=None,groups=dbupgrade.subbug.learning,resources=dbupgrades,verbs=create;update;delete,versions=v1alpha1,name=vdbupgrade.dbupgrade.subbug.learning,admissionReviewVersions=v1,timeoutSeconds=10,patch=`{"matchConditions":[{"name":"spec-changes","expression":"request.operation != 'UPDATE' || object.spec != oldObject.spec"},{"name":"not-being-deleted","expression":"request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)"},{"name":"foreground-deletion","expression":"request.operation != 'DELETE' || (has(request.options.propagationPolicy) && request.options.propagationPolicy == 'Foreground')"}]}`
 
 // SetupWithManager registers the webhook at the manager's webhook server, which then starts, and needs its certificate, with the manager.
 func (v *DBUpgradeValidator) SetupWithManager(mgr ctrl.Manager) error {

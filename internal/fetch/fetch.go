@@ -124,19 +124,18 @@ func run(ctx context.Context, o Options) (Report, error) {
 	}
 	o.Log.Info("image resolved", "image", img.name, "layers", len(img.layers))
 
-	x := newExtraction(o, dir, img.name, stage)
+	x := newExtraction(o, dir, stage)
 	for i, l := range slices.Backward(img.layers) {
-		if err := x.read(ctx, l, i+1, p); err != nil {
-			return Report{}, err
+		if err := x.read(ctx, l, i+1); err != nil {
+			return Report{}, p.failed(err)
 		}
-		o.Log.Info("layer read", "layer", i+1, "of", len(img.layers), "unpackedBytesInAll", x.scanned, "files", x.files, "bytes", x.bytes)
+		o.Log.Info("layer read", "layer", i+1, "of", len(img.layers), "unpackedBytes", x.scanned(), "takenBytes", x.bytes)
 	}
-	report, err := x.publish()
-	if err != nil {
-		return Report{}, err
+	if err := x.publish(); err != nil {
+		return Report{}, p.failed(err)
 	}
-	o.Log.Info("directory extracted", "image", report.Image, "dir", dir, "files", report.Files, "bytes", report.Bytes)
-	return report, nil
+	o.Log.Info("directory extracted", "image", img.name, "dir", dir, "files", x.files, "bytes", x.bytes)
+	return Report{Image: img.name, Files: x.files, Bytes: x.bytes}, nil
 }
 
 func (o Options) withDefaults() Options {

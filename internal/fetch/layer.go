@@ -26,8 +26,8 @@ var (
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 )
 
-// unpack undoes the compression that the first bytes tell of: media types are often wrong. release frees what it holds.
-func unpack(r io.Reader) (unpacked io.Reader, release func(), err error) {
+// decompress undoes the compression that the first bytes tell of: media types are often wrong. The function that it returns frees what it holds.
+func decompress(r io.Reader) (io.Reader, func(), error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	magic, err := buffered.Peek(len(zstdMagic))
 	if err != nil && err != io.EOF {
@@ -36,7 +36,10 @@ func unpack(r io.Reader) (unpacked io.Reader, release func(), err error) {
 	switch {
 	case bytes.HasPrefix(magic, gzipMagic):
 		z, err := gzip.NewReader(buffered)
-		return z, func() {}, err
+		if err != nil {
+			return nil, nil, err
+		}
+		return z, func() {}, nil
 	case bytes.HasPrefix(magic, zstdMagic):
 		z, err := zstd.NewReader(buffered, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
@@ -62,11 +65,12 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// meter counts unpacked bytes down, and ends when none are left or the context does.
+// meter counts unpacked bytes down, and fails with full when none are left, or when the context ends.
 type meter struct {
 	ctx  context.Context
 	r    io.Reader
 	left *int64
+	full error
 }
 
 func (m meter) Read(p []byte) (int, error) {
@@ -75,7 +79,7 @@ func (m meter) Read(p []byte) (int, error) {
 	}
 	n, err := m.r.Read(p)
 	if *m.left -= int64(n); *m.left < 0 {
-		return 0, errTooLarge
+		return 0, m.full
 	}
 	return n, err
 }

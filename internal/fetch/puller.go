@@ -188,6 +188,17 @@ func (p *puller) pullError(err error) *Error {
 	return failure(v1alpha1.ImagePullFailed, err, "image %s: %s", p.ref, text)
 }
 
+// failed gives an error of the extraction its class.
+func (p *puller) failed(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if r, ok := errors.AsType[refusal](err); ok {
+		return p.invalid(r, "%v", r)
+	}
+	return p.pullError(err)
+}
+
 func denied(err error) bool {
 	e, ok := errors.AsType[*transport.Error](err)
 	return ok && (e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden)

@@ -20,9 +20,9 @@ const (
 
 // tree is what is known of the image's files while its layers are read from the top down: those of the wanted directory, and its parents.
 type tree struct {
-	root  *node
-	count int // nodes made
-	max   int
+	root *node
+	left int   // how many more nodes may be made
+	full error // when there are to be more
 }
 
 // node is a path that some layer has said something about. Layers are counted from 1, the lowest.
@@ -46,8 +46,8 @@ func refuse(format string, args ...any) error {
 	return refusal(fmt.Sprintf(format, args...))
 }
 
-func newTree(limit int) *tree {
-	return &tree{root: &node{kind: directory, implied: true}, max: limit}
+func newTree(limit int, full error) *tree {
+	return &tree{root: &node{kind: directory, implied: true}, left: limit, full: full}
 }
 
 // names takes a cleaned absolute path apart.
@@ -154,8 +154,8 @@ func (t *tree) child(n *node, name string) (*node, error) {
 	if child := n.children[name]; child != nil {
 		return child, nil
 	}
-	if t.count++; t.count > t.max {
-		return nil, errTooMany
+	if t.left--; t.left < 0 {
+		return nil, t.full
 	}
 	if n.children == nil {
 		n.children = map[string]*node{}

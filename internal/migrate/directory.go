@@ -155,8 +155,9 @@ func checksumFailure(err error) error {
 }
 
 var (
-	transactionControl = regexp.MustCompile(`(?i)^(BEGIN|START\s+TRANSACTION|COMMIT|END|ABORT|ROLLBACK(\s+(WORK|TRANSACTION))?(\s*;|\s*$|\s+AND)|PREPARE\s+TRANSACTION)\b?`)
-	copyFromClient     = regexp.MustCompile(`(?is)^COPY\b[^;]*\bFROM\s+STDIN\b`)
+	transactionControl = regexp.MustCompile(`(?i)^(?:(?:BEGIN|START\s+TRANSACTION|COMMIT|END|ABORT|PREPARE\s+TRANSACTION)\b|` +
+		`ROLLBACK(?:\s+(?:WORK|TRANSACTION))?\s*(?:;|$|AND\b))`) // but ROLLBACK TO a savepoint is fine
+	copyFromClient = regexp.MustCompile(`(?is)^COPY\b[^;]*\bFROM\s+STDIN\b`)
 )
 
 // executable refuses statements that would break what the runner promises about every file, before the first one is executed.

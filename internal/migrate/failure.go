@@ -15,7 +15,7 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 )
 
-// Causes of a cancelled run.
+// errDeadline is the cause of a context that was cancelled by the deadline of the run.
 var errDeadline = errors.New("the deadline passed")
 
 // failure is an error that knows what the result should say of it.
@@ -25,6 +25,22 @@ func (f *failure) Error() string { return f.Failure.Error }
 
 func failf(class v1alpha1.FailureClass, format string, args ...any) *failure {
 	return &failure{v1alpha1.Failure{Class: class, Error: fmt.Sprintf(format, args...)}}
+}
+
+// stepError is an error of the database in a step that is not a statement of a file.
+type stepError struct {
+	step string
+	error
+}
+
+func (e *stepError) Unwrap() error { return e.error }
+
+// at names the step of an error, if there is one.
+func at(step string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &stepError{step, err}
 }
 
 // failureOf says what err means. ctx is the run's: its cause tells a deadline from a signal. lost says that the connection is gone.
@@ -39,13 +55,18 @@ func failureOf(ctx context.Context, err error, lost bool) v1alpha1.Failure {
 	// Errors of one statement may be joined with those of its row: the statement's comes first and tells more.
 	var db *pgconn.PgError
 	if errors.As(err, &db) && !(ctx.Err() != nil && db.Code == codeCanceled) {
-		return v1alpha1.Failure{Class: classOfState(db.Code), SQLState: db.Code, Error: databaseWords(db)}
+		words := databaseWords(db)
+		var step *stepError
+		if errors.As(err, &step) {
+			words = step.step + ": " + words
+		}
+		return v1alpha1.Failure{Class: classOfState(db.Code), SQLState: db.Code, Error: words}
 	}
 	switch {
 	case ctx.Err() != nil && errors.Is(context.Cause(ctx), errDeadline):
-		return v1alpha1.Failure{Class: v1alpha1.DeadlineExceeded, Error: "the deadline passed; " + leftBehind(lost)}
+		return v1alpha1.Failure{Class: v1alpha1.DeadlineExceeded, Error: "the deadline passed" + unanswered(lost)}
 	case ctx.Err() != nil:
-		return v1alpha1.Failure{Class: v1alpha1.Interrupted, Error: "the runner was told to end; " + leftBehind(lost)}
+		return v1alpha1.Failure{Class: v1alpha1.Interrupted, Error: "the runner was told to end" + unanswered(lost)}
 	case lost:
 		return v1alpha1.Failure{Class: v1alpha1.DatabaseUnreachable, Error: "connection lost: " + err.Error()}
 	default:
@@ -53,11 +74,11 @@ func failureOf(ctx context.Context, err error, lost bool) v1alpha1.Failure {
 	}
 }
 
-func leftBehind(lost bool) string {
+func unanswered(lost bool) string {
 	if lost {
-		return "the database did not answer in time, so the connection was closed"
+		return "; the database did not answer in time, so the connection was closed"
 	}
-	return "nothing is left half done"
+	return ""
 }
 
 const (
