@@ -19,15 +19,6 @@ import (
 )
 
 // DBUpgradeReconciler carries a DBUpgrade from one state to the next.
-//
-// +kubebuilder:rbac:groups=dbupgrade.subbug.learning,resources=dbupgrades,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=dbupgrade.subbug.learning,resources=dbupgrades/status,verbs=patch
-// +kubebuilder:rbac:groups=dbupgrade.subbug.learning,resources=dbupgrades/finalizers,verbs=update
-// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
-// +kubebuilder:rbac:groups="",resources=events,verbs=list;watch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
-// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,namespace=dbupgrade-system,verbs=get;list;watch;create;update;delete
 type DBUpgradeReconciler struct {
 	// Client reads from the cache and writes to the API server.
 	client.Client
@@ -52,6 +43,15 @@ const (
 
 // errStale says that what was seen is no longer so. Nothing is wrong: the next look sees more.
 var errStale = errors.New("the cluster has moved on since it was observed")
+
+// +kubebuilder:rbac:groups=dbupgrade.subbug.learning,resources=dbupgrades,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=dbupgrade.subbug.learning,resources=dbupgrades/status,verbs=patch
+// +kubebuilder:rbac:groups=dbupgrade.subbug.learning,resources=dbupgrades/finalizers,verbs=update
+// +kubebuilder:rbac:groups=batch,resources=jobs,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch
+// +kubebuilder:rbac:groups="",resources=events,verbs=list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,namespace=dbupgrade-system,verbs=get;list;watch;create;update;delete
 
 // Reconcile observes, decides, acts and reports. What to do is decided in one place only, upgrade.Decide.
 func (r *DBUpgradeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {

@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 # of the module takes longer than fuzzing it.
 packages=$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -r dirname | sort -u)
 for package in $packages; do
-  for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz'); do
+  targets=$(go test -list '^Fuzz' "$package" | grep '^Fuzz')
+  for target in $targets; do
     echo "== $package $target"
     go test -run '^$' -fuzz "^$target\$" -fuzztime "$1" "$package"
   done

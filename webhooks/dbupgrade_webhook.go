@@ -6,7 +6,6 @@ package webhooks
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -89,9 +88,9 @@ func (v *DBUpgradeValidator) ValidateDelete(ctx context.Context, obj *v1alpha1.D
 		return nil, nil
 	}
 	resource := v1alpha1.GroupVersion.WithResource("dbupgrades").GroupResource()
-	return nil, apierrors.NewForbidden(resource, obj.Name, errors.New(
-		"deletion in the foreground (propagationPolicy) would cut off attempt "+fmt.Sprint(obj.Status.Attempt.Number)+", which is "+lowerPhase(obj)+
-			": delete in the background, the default of kubectl delete, which waits for a running migration"))
+	return nil, apierrors.NewForbidden(resource, obj.Name, fmt.Errorf("deletion in the foreground (propagationPolicy) would cut off attempt %d, "+
+		"which is %s: delete in the background, the default of kubectl delete, which waits for a running migration",
+		obj.Status.Attempt.Number, lowerPhase(obj)))
 }
 
 // sharers warns of other objects that apply migrations to the same database, as far as that can be told from their Secrets' names. It is

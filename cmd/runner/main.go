@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,7 +41,7 @@ func main() {
 	os.Exit(code)
 }
 
-// step is one subcommand with its flags parsed.
+// step is what a subcommand does once its flags are parsed.
 type step func(ctx context.Context, log *slog.Logger) result.Result
 
 // run is the whole program; it returns the exit code.
@@ -81,22 +80,7 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 		return exitUsage
 	}
 	log := slog.New(slog.NewJSONHandler(stdout, nil)).With("step", args[0])
-	return report(safely(ctx, do, log), *path, log)
-}
-
-// safely turns a panic into a result: without one, nobody would learn from the status what happened.
-func safely(ctx context.Context, do step, log *slog.Logger) result.Result {
-	results := make(chan result.Result, 1)
-	func() {
-		defer func() {
-			if p := recover(); p != nil {
-				log.Error("panic", "stack", string(debug.Stack()))
-				results <- result.Failed(v1alpha1.Failure{Class: v1alpha1.Internal, Error: "panic: see the log of the container"})
-			}
-		}()
-		results <- do(ctx, log)
-	}()
-	return <-results
+	return report(do(ctx, log), *path, log)
 }
 
 // report writes the result where the kubelet finds it, and returns the exit code.
@@ -124,7 +108,7 @@ func writeResult(path string, data []byte) error {
 	if path != terminationLog { // the kubelet makes that one; elsewhere, in /dev, it would only be left lying about
 		mode |= os.O_CREATE
 	}
-	file, err := os.OpenFile(path, mode, 0o644) //nolint:gosec // G304: the path is the user's own flag
+	file, err := os.OpenFile(path, mode, 0o644)
 	if err != nil {
 		return err
 	}
@@ -163,30 +147,30 @@ func migrateCommand(databaseURL string) (*flag.FlagSet, step) {
 	o := migrate.Options{URL: databaseURL, Version: version}
 	flags := newFlags("migrate", "Applies the pending files of a directory to the database that the environment variable DATABASE_URL names.")
 	flags.StringVar(&o.Dir, "dir", "/migrations", "`directory` of migrations, in Atlas's format, with its atlas.sum")
-	flags.DurationVar(&o.LockTimeout, "lock-timeout", migrate.DefaultLockTimeout, "how long to wait for another run in the same database")
-	flags.Func("deadline", "how long the run may take, as a `duration` (90s, 2h) or in seconds (default: no limit)", func(s string) error {
-		deadline, err := parseDeadline(s)
-		o.Deadline = deadline
-		return err
-	})
+	flags.Func("lock-timeout", fmt.Sprintf("how `long` to wait for another run in the same database (default %s)", migrate.DefaultLockTimeout), durationTo(&o.LockTimeout))
+	flags.Func("deadline", "how `long` the run may take, waiting included: 90s, 2h, or a number of seconds (default no limit)", durationTo(&o.Deadline))
 	return flags, func(ctx context.Context, log *slog.Logger) result.Result {
 		o.Log = log
 		return migrate.Run(ctx, o)
 	}
 }
 
-func parseDeadline(s string) (time.Duration, error) {
-	if seconds, err := strconv.ParseInt(s, 10, 32); err == nil {
-		s = strconv.FormatInt(seconds, 10) + "s"
+// durationTo reads a positive duration; a bare number is one of seconds.
+func durationTo(to *time.Duration) func(string) error {
+	return func(s string) error {
+		if _, err := strconv.Atoi(s); err == nil {
+			s += "s"
+		}
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return err
+		}
+		if d <= 0 {
+			return errors.New("must be positive")
+		}
+		*to = d
+		return nil
 	}
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return 0, err
-	}
-	if d <= 0 {
-		return 0, errors.New("must be positive")
-	}
-	return d, nil
 }
 
 func appendTo(list *[]string) func(string) error {

@@ -6,7 +6,6 @@ package fetch
 import (
 	"archive/tar"
 	"bytes"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,6 +90,20 @@ func (s sandbox) checkEmpty(tb testing.TB) {
 	}
 }
 
+// clear empties the output directory.
+func (s sandbox) clear(tb testing.TB) {
+	tb.Helper()
+	entries, err := os.ReadDir(s.out)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(s.out, e.Name())); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
 // checkError fails the test unless err is an Error of the class with every one of the texts in it.
 func checkError(tb testing.TB, err error, class v1alpha1.FailureClass, texts ...string) {
 	tb.Helper()
@@ -137,19 +150,4 @@ func layers(tb testing.TB, all ...[]registry.Entry) []v1.Layer {
 		built = append(built, registry.Layer(tb, entries...))
 	}
 	return built
-}
-
-// archive is a tar archive of the entries.
-func archive(tb testing.TB, entries ...registry.Entry) []byte {
-	tb.Helper()
-	r, err := registry.Layer(tb, entries...).Uncompressed()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer r.Close()
-	data, err := io.ReadAll(r)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return data
 }

@@ -108,8 +108,13 @@ func (t *tree) claim(clean string, k kind, layer int) (*node, error) {
 	case n.layer > layer && n.implied && k == symlink:
 		// Unpacked from the bottom up, the higher layer's files would go where the link leads.
 		return nil, refuse("%q is a symbolic link in one layer and a directory in a higher one", clean)
+	case n.layer > layer && k == directory:
+		n.implied = false
+		return nil, nil
 	case n.layer > layer:
-		n.implied = n.implied && k != directory
+		if n.hides == 0 {
+			n.hides = layer // it took the place of what lower layers have there, and is itself replaced
+		}
 		return nil, nil
 	case n.layer == layer && n.kind == directory && k == directory:
 		n.implied = false

@@ -179,7 +179,7 @@ func (f *file) executable() error {
 	return nil
 }
 
-var words = regexp.MustCompile(`^\s*([A-Za-z]+(?:\s+[A-Za-z]+)?)`)
+var words = regexp.MustCompile(`^\s*([A-Za-z]+(?:\s+[A-Za-z_]+\b)?)`)
 
 // verb is what may be logged of a statement: its first two words at most. The rest may hold data.
 func verb(stmt string) string {

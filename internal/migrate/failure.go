@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"ariga.io/atlas/sql/migrate"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -33,6 +34,8 @@ type stepError struct {
 	error
 }
 
+func (e *stepError) Error() string { return e.step + ": " + e.error.Error() }
+
 func (e *stepError) Unwrap() error { return e.error }
 
 // at names the step of an error, if there is one.
@@ -52,9 +55,16 @@ func failureOf(ctx context.Context, err error, lost bool) v1alpha1.Failure {
 	if class := historyClass(err); class != "" {
 		return v1alpha1.Failure{Class: class, Error: historyWords(err)}
 	}
-	// Errors of one statement may be joined with those of its row: the statement's comes first and tells more.
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		<-ctx.Done() // the connection's own timer may have been a moment ahead
+	}
+	// The text of Atlas's error holds the statement, which may hold data. Where the row could not be written either, the statement's error tells more.
+	var stmt *migrate.StmtExecError
+	if errors.As(err, &stmt) {
+		err = stmt.Err
+	}
 	var db *pgconn.PgError
-	if errors.As(err, &db) && !(ctx.Err() != nil && db.Code == codeCanceled) {
+	if errors.As(err, &db) && (ctx.Err() == nil || db.Code != codeCanceled) {
 		words := databaseWords(db)
 		var step *stepError
 		if errors.As(err, &step) {
@@ -144,7 +154,7 @@ func historyWords(err error) string {
 		for i, f := range nonLinear.OutOfOrder {
 			names[i] = f.Name()
 		}
-		return fmt.Sprintf("not applied, but older than the last version applied: %s; give them a newer version with 'atlas migrate rebase' and build the image again",
+		return fmt.Sprintf("not applied, but older than the last version applied: %s; rename what was added late to a newer version, run 'atlas migrate hash', and build the image again",
 			strings.Join(names, ", "))
 	case errors.As(err, &notClean):
 		return fmt.Sprintf("the database has no history of migrations, but it is not empty: %s; if it is the right one, "+

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"ariga.io/atlas/sql/migrate"
@@ -80,10 +81,7 @@ func (m *migration) try(ctx context.Context) {
 		}
 	}()
 	if err := m.run(ctx); err != nil {
-		f := failureOf(ctx, err, m.session != nil && m.session.lost())
-		if m.exec != nil {
-			m.exec.locate(&f)
-		}
+		f := failureOf(ctx, err, false)
 		m.status.Failure = &f
 	}
 }
@@ -105,18 +103,31 @@ func (m *migration) run(ctx context.Context) error {
 	}
 	defer m.session.close()
 	m.Log.Info("connected", "database", to.config.Database, "user", to.config.User)
+	if err := m.withLock(ctx, to.schema); err != nil {
+		f := failureOf(ctx, err, m.session.lost())
+		if m.exec != nil {
+			m.exec.locate(&f)
+		}
+		return &failure{f}
+	}
+	return nil
+}
+
+// withLock does what needs the lock of migrations.
+func (m *migration) withLock(ctx context.Context, urlSchema string) error {
 	if err := m.session.lock(ctx, m.LockTimeout, m.Log); err != nil {
-		return err
+		return at("take the lock", err)
 	}
 	defer func() {
 		if err := m.session.unlock(ctx); err != nil {
 			m.Log.Warn("the lock was not given back; it ends with the connection", "error", err.Error())
 		}
 	}()
-	if m.history, err = openRevisions(ctx, m.session, to.schema); err != nil {
+	var err error
+	if m.history, err = openRevisions(ctx, m.session, urlSchema); err != nil {
 		return at("find the history", err)
 	}
-	pending, err := m.pending(ctx, to.schema)
+	pending, err := m.pending(ctx, urlSchema)
 	if err != nil {
 		return err
 	}
@@ -130,9 +141,6 @@ func (m *migration) pending(ctx context.Context, urlSchema string) ([]*file, err
 		return nil, at("read the history", err)
 	}
 	for _, rev := range revs {
-		if f := inDoubt(m.dir, rev); f != nil {
-			return nil, f
-		}
 		if rev.Applied == rev.Total {
 			m.status.CurrentVersion = rev.Version
 		}
@@ -142,6 +150,12 @@ func (m *migration) pending(ctx context.Context, urlSchema string) ([]*file, err
 		return nil, err
 	}
 	next, err := m.exec.atlas.Pending(ctx)
+	m.status.Pending = int32(len(next))
+	for _, rev := range revs {
+		if f := inDoubt(m.dir, rev); f != nil {
+			return nil, f
+		}
+	}
 	if errors.Is(err, migrate.ErrNoPendingFiles) {
 		m.Log.Info("nothing to apply", "currentVersion", m.status.CurrentVersion)
 		return nil, nil
@@ -149,7 +163,6 @@ func (m *migration) pending(ctx context.Context, urlSchema string) ([]*file, err
 	if err != nil {
 		return nil, err
 	}
-	m.status.Pending = int32(len(next))
 	files := make([]*file, len(next))
 	for i, f := range next {
 		files[i] = m.dir.byVer[f.Version()]
@@ -207,9 +220,10 @@ func (m *migration) apply(ctx context.Context, files []*file) error {
 
 // unreachable is the failure of a connection that was not made, whatever the reason.
 func unreachable(ctx context.Context, err error) error {
-	f := failureOf(ctx, err, true)
+	f := failureOf(ctx, err, false)
 	if f.Class != v1alpha1.DeadlineExceeded && f.Class != v1alpha1.Interrupted {
 		f.Class = v1alpha1.DatabaseUnreachable
 	}
+	f.Error = strings.Join(strings.Fields(f.Error), " ") // pgx lists its tries in lines
 	return &failure{f}
 }

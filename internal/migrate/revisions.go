@@ -215,6 +215,9 @@ func (r *revisions) adapt(ctx context.Context, f *file, v *migrate.Revision, has
 		return nil
 	}
 	v.Total, v.Hash, v.PartialHashes = len(f.stmts), hash, sums
+	if v.Applied == v.Total {
+		v.Error, v.ErrorStmt = "", "" // of a statement that the file no longer has
+	}
 	return r.WriteRevision(ctx, v)
 }
 

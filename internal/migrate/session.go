@@ -22,6 +22,7 @@ const (
 	settleTimeout = 20 * time.Second
 	lockPause     = 100 * time.Millisecond
 	lockMaxPause  = 2 * time.Second
+	lockLogEvery  = 30 * time.Second
 )
 
 // lockName is the Atlas CLI's: runs of either keep the other out.
@@ -88,6 +89,7 @@ func (s *session) txStatus() byte { return s.pg.PgConn().TxStatus() }
 // up a CREATE INDEX CONCURRENTLY of the lock's holder.
 func (s *session) lock(ctx context.Context, timeout time.Duration, log *slog.Logger) error {
 	start, pause := time.Now(), lockPause
+	var told time.Time
 	for {
 		var held bool
 		if err := s.pg.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", lockID()).Scan(&held); err != nil {
@@ -101,7 +103,10 @@ func (s *session) lock(ctx context.Context, timeout time.Duration, log *slog.Log
 		case waited >= timeout:
 			return failf(v1alpha1.LockTimeout, "another run held the lock of migrations (advisory lock %s) for %s", lockName, timeout)
 		}
-		log.Info("waiting for the lock: another run is migrating this database", "waitedSeconds", waited.Seconds(), "timeoutSeconds", timeout.Seconds())
+		if time.Since(told) >= lockLogEvery {
+			told = time.Now()
+			log.Info("waiting for the lock: another run is migrating this database", "waitedSeconds", waited.Seconds(), "timeoutSeconds", timeout.Seconds())
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -17,11 +17,7 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 )
 
-const (
-	connectTimeout = 10 * time.Second
-	// cancelTimeout is how long the database may take to answer a cancel request before the connection is given up.
-	cancelTimeout = 20 * time.Second
-)
+const connectTimeout = 10 * time.Second
 
 // target is a database, as its URL names it.
 type target struct {
@@ -63,7 +59,7 @@ func parseTarget(raw string) (target, error) {
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}}
 	config.DialFunc = dialer.DialContext
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
+		return &canceller{conn: conn}
 	}
 	return target{config: config, schema: schema}, nil
 }

@@ -154,6 +154,7 @@ func (s *Server) NewDatabase(tb testing.TB) string {
 }
 
 // CreateUser makes a user that may log in with the password, and nothing else.
+// It lives as long as the server, so its name has to be unique.
 func (s *Server) CreateUser(tb testing.TB, name, password string) {
 	tb.Helper()
 	err := s.exec("CREATE ROLE " + pgx.Identifier{name}.Sanitize() + " LOGIN PASSWORD " + quote(password))

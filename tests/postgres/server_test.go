@@ -6,6 +6,7 @@ package postgres
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -96,10 +97,11 @@ func TestDatabaseIsDroppedThoughInUse(t *testing.T) {
 func TestPasswordIsChecked(t *testing.T) {
 	_ = shared.NewDatabase(t)
 	const password = "p@ss'w/ord?"
-	shared.CreateUser(t, "alice", password)
+	name := "user_" + rand.Text()
+	shared.CreateUser(t, name, password)
 
-	connect(t, shared.URLAs("alice", password, "postgres"))
-	_, err := pgx.Connect(t.Context(), shared.URLAs("alice", "wrong", "postgres"))
+	connect(t, shared.URLAs(name, password, "postgres"))
+	_, err := pgx.Connect(t.Context(), shared.URLAs(name, "wrong", "postgres"))
 	if state(err) != "28P01" {
 		t.Errorf("connecting with a wrong password: %v, want SQLSTATE 28P01", err)
 	}

@@ -1,0 +1,217 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ariga.io/atlas/sql/migrate"
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/result"
+	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
+)
+
+var server *postgres.Server
+
+// asRunner makes the test's binary behave as the runner itself, so that signals can be sent to it.
+const asRunner = "TEST_AS_RUNNER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asRunner) != "" {
+		main()
+		return
+	}
+	var err error
+	server, err = postgres.Run()
+	if err != nil && !errors.Is(err, postgres.ErrNotInstalled) {
+		log.Fatal(err)
+	}
+	code := m.Run()
+	if err := server.Close(); err != nil {
+		log.Print(err)
+	}
+	os.Exit(code)
+}
+
+func writeDir(t *testing.T, sql string) string {
+	t.Helper()
+	local, err := migrate.NewLocalDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := local.WriteFile("1.sql", []byte(sql)); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := local.Checksum()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrate.WriteSumFile(local, sum); err != nil {
+		t.Fatal(err)
+	}
+	return local.Path()
+}
+
+// readResult parses what a run left for the kubelet.
+func readResult(t *testing.T, path string) result.Result {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := result.Parse(string(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func TestUsage(t *testing.T) {
+	for args, want := range map[string]int{
+		"": 2, "apply": 2, "migrate --no-such-flag": 2, "migrate extra": 2, "migrate --deadline=soon": 2, "migrate --deadline=0": 2, "fetch --max-files=x": 2,
+		"--help": 0, "migrate --help": 0, "fetch -h": 0, "version": 0,
+	} {
+		var out bytes.Buffer
+		if got := run(t.Context(), strings.Fields(args), "", &out, &out); got != want {
+			t.Errorf("%q exits with %d, want %d", args, got, want)
+		}
+		if out.Len() == 0 {
+			t.Errorf("%q says nothing", args)
+		}
+	}
+}
+
+func TestHelpNamesExitCodes(t *testing.T) {
+	var out bytes.Buffer
+	run(t.Context(), []string{"migrate", "--help"}, "", &out, &out)
+	for _, c := range result.Classes() {
+		if want := fmt.Sprintf("%d  %s", c.ExitCode, c.Name); !strings.Contains(out.String(), want) {
+			t.Errorf("help does not have %q", want)
+		}
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	for name, c := range map[string]struct {
+		sql  string
+		code int
+	}{
+		"applied": {"CREATE TABLE a (i int);", 0},
+		"refused": {"SELECT 1/0;", 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			message := filepath.Join(t.TempDir(), "message")
+			var out bytes.Buffer
+			code := run(t.Context(), []string{"migrate", "--dir=" + writeDir(t, c.sql), "--deadline=60", "--termination-log=" + message}, server.NewDatabase(t), &out, &out)
+			if code != c.code {
+				t.Errorf("exit code is %d, want %d\n%s", code, c.code, &out)
+			}
+			res := readResult(t, message)
+			if (res.Failure() != nil) != (c.code != 0) || res.Migration.Total != 1 {
+				t.Errorf("result is %+v", res.Migration)
+			}
+			for line := range strings.Lines(out.String()) {
+				var fields map[string]any
+				if err := json.Unmarshal([]byte(line), &fields); err != nil || fields["msg"] == "" || fields["step"] != "migrate" {
+					t.Errorf("not a log line: %s", line)
+				}
+			}
+		})
+	}
+}
+
+func TestFetchFailure(t *testing.T) {
+	message := filepath.Join(t.TempDir(), "message")
+	var out bytes.Buffer
+	code := run(t.Context(), []string{"fetch", "--image=not an image", "--out=" + t.TempDir(), "--termination-log=" + message}, "", &out, &out)
+	f := readResult(t, message).Failure()
+	if f == nil || f.Error == "" || code != int(result.ClassOf(f.Class).ExitCode) {
+		t.Errorf("exit code is %d, failure is %+v", code, f)
+	}
+}
+
+func TestResultCannotBeWritten(t *testing.T) {
+	var out bytes.Buffer
+	args := []string{"migrate", "--dir=" + writeDir(t, "SELECT 1;"), "--termination-log=" + filepath.Join(t.TempDir(), "missing", "message")}
+	if code := run(t.Context(), args, server.NewDatabase(t), &out, &out); code != 16 {
+		t.Errorf("exit code is %d, want 16", code)
+	}
+}
+
+func TestSignal(t *testing.T) {
+	db := server.NewDatabase(t)
+	message := filepath.Join(t.TempDir(), "message")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "migrate", "--dir="+writeDir(t, "SELECT pg_sleep(60);"), "--termination-log="+message)
+	cmd.Env = []string{asRunner + "=1", "DATABASE_URL=" + db}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	asleep(t, db)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 33 {
+		t.Errorf("exit code is %d, want 33", code)
+	}
+	if f := readResult(t, message).Failure(); f == nil || f.Class != v1alpha1.Interrupted || f.File != "1.sql" || f.Statement != 1 {
+		t.Errorf("failure is %+v", f)
+	}
+}
+
+// asleep waits until the runner's connection is inside pg_sleep.
+func asleep(t *testing.T, db string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for n := 0; n == 0; {
+		const sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dbupgrade-runner' AND datname = current_database() AND wait_event = 'PgSleep'"
+		if err := conn.QueryRow(ctx, sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDocumentedExitCodes(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "runner.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+) \| (\w+) \| (yes|no) \| (\w+) \|`).FindAllStringSubmatch(string(doc), -1) {
+		documented = append(documented, strings.Join(row[1:], " "))
+	}
+	var classes []string
+	for _, c := range result.Classes() {
+		again := "no"
+		if c.Retryable {
+			again = "yes"
+		}
+		classes = append(classes, fmt.Sprintf("%d %s %s %s", c.ExitCode, c.Name, again, c.Reason))
+	}
+	if diff := cmp.Diff(classes, documented); diff != "" {
+		t.Errorf("docs/runner.md (-code +docs):\n%s", diff)
+	}
+}

@@ -1,0 +1,361 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package upgrade_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
+
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/result"
+	"github.com/subganapathy/automatic-db-upgrades/internal/upgrade"
+	"github.com/subganapathy/automatic-db-upgrades/tests/builders"
+)
+
+// everything sets every field of the spec that shapes a Job.
+func everything(o *v1alpha1.DBUpgrade) {
+	o.Spec.Migrations.Image = "registry.test/app:v1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	o.Spec.Migrations.Dir = "/db/migrations"
+	o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "registry"}, {Name: "mirror"}}
+	r := &o.Spec.Runner
+	r.ActiveDeadlineSeconds = ptr.To[int64](3600)
+	r.TerminationGracePeriodSeconds = 120
+	r.NodeSelector = map[string]string{"pool": "batch"}
+	r.Tolerations = []corev1.Toleration{{Key: "batch", Operator: corev1.TolerationOpExists}}
+	r.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "disk", Operator: corev1.NodeSelectorOpIn, Values: []string{"ssd"}}}}},
+	}}}
+	r.ServiceAccountName, r.PriorityClassName = "migrator", "high"
+	r.PodLabels = map[string]string{"team": "shop"}
+	r.PodAnnotations = map[string]string{"sidecar.istio.io/inject": "false"}
+}
+
+var fullConfig = upgrade.RunnerConfig{
+	Image: "operator.test/runner:v1", ImagePullPolicy: corev1.PullIfNotPresent, PlainHTTP: true,
+	AllowedImagePrefixes: []string{"registry.test/", "mirror.test/app"}, LockTimeout: "10s",
+}
+
+func build(config upgrade.RunnerConfig, options ...builders.Option) *batchv1.Job {
+	return upgrade.BuildJob(builders.DBUpgrade(append(options, attempted(v1alpha1.AttemptNew))...), config)
+}
+
+// TestBuildJobGolden shows a whole Job with everything in it, to be read by people.
+func TestBuildJobGolden(t *testing.T) {
+	got, err := yaml.Marshal(build(fullConfig, everything))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("testdata", "job.yaml")
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("-want +got, -update writes it anew:\n%s", diff)
+	}
+}
+
+// jobs are those whose properties must hold whatever the spec says.
+func jobs() map[string]*batchv1.Job {
+	return map[string]*batchv1.Job{"defaults": build(upgrade.RunnerConfig{Image: "operator.test/runner:v1"}), "everything": build(fullConfig, everything)}
+}
+
+func containers(job *batchv1.Job) []corev1.Container {
+	return slices.Concat(job.Spec.Template.Spec.InitContainers, job.Spec.Template.Spec.Containers)
+}
+
+// TestBuildJobRestricted goes through the controls of the restricted pod security standard.
+func TestBuildJobRestricted(t *testing.T) {
+	for name, job := range jobs() {
+		t.Run(name, func(t *testing.T) {
+			spec := job.Spec.Template.Spec
+			if spec.HostNetwork || spec.HostPID || spec.HostIPC || len(spec.EphemeralContainers) > 0 {
+				t.Error("it shares something of its host")
+			}
+			for _, v := range spec.Volumes {
+				if v.EmptyDir == nil && v.Secret == nil {
+					t.Errorf("volume %s is neither emptyDir nor Secret", v.Name)
+				}
+				if v.EmptyDir != nil && v.EmptyDir.SizeLimit == nil {
+					t.Errorf("volume %s has no limit", v.Name)
+				}
+			}
+			want := &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
+			if diff := cmp.Diff(want, spec.SecurityContext); diff != "" {
+				t.Error(diff)
+			}
+			for _, c := range containers(job) {
+				want := &corev1.SecurityContext{
+					AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true), RunAsNonRoot: ptr.To(true),
+					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				}
+				if diff := cmp.Diff(want, c.SecurityContext); diff != "" {
+					t.Errorf("%s: %s", c.Name, diff)
+				}
+				if len(c.Ports) > 0 || c.Lifecycle != nil || c.LivenessProbe != nil || c.StartupProbe != nil {
+					t.Errorf("%s has ports, hooks or probes", c.Name)
+				}
+				if len(c.Resources.Requests) == 0 || len(c.Resources.Limits) == 0 {
+					t.Errorf("%s has no requests or limits", c.Name)
+				}
+			}
+		})
+	}
+}
+
+// TestBuildJobCredentials: who talks to registries has no database credentials, and the other way round; nobody has Kubernetes credentials.
+func TestBuildJobCredentials(t *testing.T) {
+	for name, job := range jobs() {
+		t.Run(name, func(t *testing.T) {
+			spec := job.Spec.Template.Spec
+			if token := spec.AutomountServiceAccountToken; token == nil || *token {
+				t.Error("the pod has a ServiceAccount token")
+			}
+			if links := spec.EnableServiceLinks; links == nil || *links {
+				t.Error("the environment tells of services")
+			}
+			fetch, migrate := spec.InitContainers[0], spec.Containers[0]
+			if len(spec.InitContainers) != 1 || len(spec.Containers) != 1 || fetch.Name != upgrade.FetchContainer || migrate.Name != upgrade.MigrateContainer {
+				t.Fatalf("containers %s, %s and more", fetch.Name, migrate.Name)
+			}
+			if len(fetch.Env) > 0 || len(fetch.EnvFrom) > 0 {
+				t.Errorf("fetch has an environment: %v", fetch.Env)
+			}
+			wantEnv := []corev1.EnvVar{{Name: "DATABASE_URL", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "db"}, Key: "url"}}}}
+			if diff := cmp.Diff(wantEnv, migrate.Env); diff != "" || len(migrate.EnvFrom) > 0 {
+				t.Errorf("environment of migrate: %s %v", diff, migrate.EnvFrom)
+			}
+			if diff := cmp.Diff([]corev1.VolumeMount{{Name: "work", MountPath: "/work", ReadOnly: true}}, migrate.VolumeMounts); diff != "" {
+				t.Errorf("mounts of migrate: %s", diff)
+			}
+			for _, v := range spec.Volumes {
+				if v.Secret != nil && v.Secret.SecretName == "db" {
+					t.Error("the Secret of the database is mounted")
+				}
+			}
+		})
+	}
+}
+
+// TestBuildJobPullSecrets: each is mounted in fetch alone, and one that is missing keeps nothing from starting.
+func TestBuildJobPullSecrets(t *testing.T) {
+	spec := build(fullConfig, everything).Spec.Template.Spec
+	sources := map[string]*corev1.SecretVolumeSource{}
+	for _, v := range spec.Volumes {
+		sources[v.Name] = v.Secret
+	}
+	var mounted []string
+	for _, m := range spec.InitContainers[0].VolumeMounts {
+		s := sources[m.Name]
+		if s == nil {
+			continue
+		}
+		if s.Optional == nil || !*s.Optional || !m.ReadOnly {
+			t.Errorf("Secret %s: optional %v, read only %v", s.SecretName, s.Optional, m.ReadOnly)
+		}
+		mounted = append(mounted, s.SecretName+" at "+m.MountPath)
+	}
+	if diff := cmp.Diff([]string{"registry at /pull-secrets/registry", "mirror at /pull-secrets/mirror"}, mounted); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestBuildJobArguments: what a user writes becomes one argument each, which no shell and no flag parser can take apart.
+func TestBuildJobArguments(t *testing.T) {
+	const evil = `/x"; rm -rf / #' --plain-http && echo ${HOME} | tee ` + "`id`\n\t--out=/etc"
+	job := build(upgrade.RunnerConfig{Image: "operator.test/runner:v1"}, func(o *v1alpha1.DBUpgrade) {
+		o.Name = "evil"
+		o.Spec.Migrations.Image, o.Spec.Migrations.Dir = "--plain-http "+evil, evil
+		o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: evil}}
+		o.Spec.Database.Connection.URLSecretRef = v1alpha1.SecretKeyRef{Name: evil, Key: evil}
+		o.Spec.Runner.PodLabels, o.Spec.Runner.PodAnnotations = map[string]string{evil: evil}, map[string]string{evil: evil}
+	})
+	want := map[string][]string{
+		upgrade.FetchContainer:   {"fetch", "--image=--plain-http " + evil, "--dir=" + evil, "--out=/work", "--pull-secret=/pull-secrets/" + evil},
+		upgrade.MigrateContainer: {"migrate", "--dir=/work"},
+	}
+	for _, c := range containers(job) {
+		if diff := cmp.Diff([]string{"/runner"}, c.Command); diff != "" {
+			t.Errorf("%s: command %s", c.Name, diff)
+		}
+		if diff := cmp.Diff(want[c.Name], c.Args); diff != "" {
+			t.Errorf("%s: arguments %s", c.Name, diff)
+		}
+		if c.Image != "operator.test/runner:v1" || strings.Contains(c.WorkingDir, "x") {
+			t.Errorf("%s runs %s in %q", c.Name, c.Image, c.WorkingDir)
+		}
+	}
+}
+
+func TestBuildJobFlags(t *testing.T) {
+	for name, c := range map[string]struct {
+		config         upgrade.RunnerConfig
+		option         builders.Option
+		fetch, migrate []string
+	}{
+		"defaults": {fetch: []string{"fetch", "--image=registry.test/app:v1", "--dir=/migrations", "--out=/work"}, migrate: []string{"migrate", "--dir=/work"}},
+		"no dir": {option: func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Dir = "" },
+			fetch: []string{"fetch", "--image=registry.test/app:v1", "--dir=/migrations", "--out=/work"}, migrate: []string{"migrate", "--dir=/work"}},
+		"deadline": {option: func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.ActiveDeadlineSeconds = ptr.To[int64](90) },
+			fetch: []string{"fetch", "--image=registry.test/app:v1", "--dir=/migrations", "--out=/work"}, migrate: []string{"migrate", "--dir=/work", "--deadline=90s"}},
+		"the operator's settings": {config: fullConfig,
+			fetch: []string{"fetch", "--image=registry.test/app:v1", "--dir=/migrations", "--out=/work",
+				"--allowed-prefix=registry.test/", "--allowed-prefix=mirror.test/app", "--plain-http"},
+			migrate: []string{"migrate", "--dir=/work", "--lock-timeout=10s"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			option := c.option
+			if option == nil {
+				option = func(*v1alpha1.DBUpgrade) {}
+			}
+			spec := build(c.config, option).Spec.Template.Spec
+			if diff := cmp.Diff(c.fetch, spec.InitContainers[0].Args); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(c.migrate, spec.Containers[0].Args); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestBuildJobDeadline: the runner keeps the user's deadline, so the Job's must leave it time to start and to end.
+func TestBuildJobDeadline(t *testing.T) {
+	if d := build(upgrade.RunnerConfig{}).Spec.ActiveDeadlineSeconds; d != nil {
+		t.Errorf("a deadline of %d s that nobody asked for", *d)
+	}
+	job := build(upgrade.RunnerConfig{}, everything)
+	if d := job.Spec.ActiveDeadlineSeconds; d == nil || *d != 3600+120+600 {
+		t.Errorf("deadline %v", d)
+	}
+	if grace := job.Spec.Template.Spec.TerminationGracePeriodSeconds; grace == nil || *grace != 120 {
+		t.Errorf("grace %v", grace)
+	}
+}
+
+// TestBuildJobRunsOnce: one pod, never a second one beside it, and no restart of a container.
+func TestBuildJobRunsOnce(t *testing.T) {
+	for name, job := range jobs() {
+		t.Run(name, func(t *testing.T) {
+			got, spec := job.Spec, job.Spec.Template.Spec
+			got.Template, got.PodFailurePolicy, got.ActiveDeadlineSeconds = corev1.PodTemplateSpec{}, nil, nil
+			want := batchv1.JobSpec{
+				Suspend: ptr.To(true), Parallelism: ptr.To[int32](1), Completions: ptr.To[int32](1), BackoffLimit: ptr.To[int32](0),
+				PodReplacementPolicy: ptr.To(batchv1.Failed),
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			if spec.RestartPolicy != corev1.RestartPolicyNever || spec.InitContainers[0].RestartPolicy != nil {
+				t.Error("containers are restarted")
+			}
+		})
+	}
+}
+
+// TestBuildJobFailurePolicy: a failure that needs a person ends the Job even when its pod is disrupted at the same time, so that rule comes first.
+func TestBuildJobFailurePolicy(t *testing.T) {
+	var final []int32
+	for _, c := range result.Classes() {
+		if !c.Retryable {
+			final = append(final, c.ExitCode)
+		}
+	}
+	want := &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
+		{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+			Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: final}},
+		{Action: batchv1.PodFailurePolicyActionIgnore, OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
+			{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}}},
+	}}
+	got := build(upgrade.RunnerConfig{}).Spec.PodFailurePolicy
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if values := got.Rules[0].OnExitCodes.Values; !slices.IsSorted(values) || len(values) > 255 || slices.Contains(values, 0) {
+		t.Errorf("the API server refuses the exit codes %v", values)
+	}
+}
+
+// TestBuildJobLabels: network policies select by our labels, so no user may take them away.
+func TestBuildJobLabels(t *testing.T) {
+	ours := map[string]string{
+		"app.kubernetes.io/name": "dbupgrade", "app.kubernetes.io/managed-by": "dbupgrade-operator", "app.kubernetes.io/component": "migration",
+		"dbupgrade.subbug.learning/dbupgrade-uid": "11111111-2222-3333-4444-555555555555",
+	}
+	theirs := map[string]string{"team": "shop"}
+	for key := range ours {
+		theirs[key] = "stolen"
+	}
+	given := maps.Clone(theirs)
+	job := build(upgrade.RunnerConfig{}, func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.PodLabels = theirs })
+	if diff := cmp.Diff(ours, job.Labels); diff != "" {
+		t.Errorf("Job: %s", diff)
+	}
+	want := maps.Clone(ours)
+	want["team"] = "shop"
+	if diff := cmp.Diff(want, job.Spec.Template.Labels); diff != "" {
+		t.Errorf("pod: %s", diff)
+	}
+	if diff := cmp.Diff(given, theirs); diff != "" {
+		t.Errorf("the spec was changed: %s", diff)
+	}
+	for key, value := range ours {
+		if errs := append(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)...); errs != nil {
+			t.Errorf("%s=%s: %v", key, value, errs)
+		}
+	}
+}
+
+func TestJobName(t *testing.T) {
+	long := strings.Repeat("a", 253)
+	awkward := []string{
+		"a", "app", "a.b", "a-b", "0", long, strings.Repeat("a", 31) + "-b", strings.Repeat("a", 31) + ".b", strings.Repeat("a", 29) + "---b",
+		"a" + strings.Repeat(".a", 126), "a" + strings.Repeat("-", 60) + "a", strings.Repeat("a", 32), strings.Repeat("a", 33),
+	}
+	seen := map[string]string{}
+	for i, name := range awkward {
+		for j := range 3 { // deleted and made again under its name, an object has another UID
+			uid := types.UID(fmt.Sprintf("11111111-2222-3333-4444-%06d%06d", i, j))
+			for _, attempt := range []int64{1, 2, 11, 1<<63 - 1} {
+				obj := builders.DBUpgrade(func(o *v1alpha1.DBUpgrade) { o.Name, o.UID = name, uid })
+				got, who := upgrade.JobName(obj, attempt), fmt.Sprintf("%s %q %d", name, uid, attempt)
+				if got != upgrade.JobName(obj, attempt) {
+					t.Errorf("%s: not the same twice", who)
+				}
+				if len(got) > 63 {
+					t.Errorf("%s: %s has %d characters", who, got, len(got))
+				}
+				if errs := append(validation.IsDNS1123Subdomain(got), validation.IsValidLabelValue(got)...); errs != nil {
+					t.Errorf("%s: %s: %v", who, got, errs)
+				}
+				if !strings.Contains(name, ".") && validation.IsDNS1123Label(got) != nil {
+					t.Errorf("%s: %s is no DNS label", who, got)
+				}
+				if other, taken := seen[got]; taken {
+					t.Errorf("%s: %s is also the name of %s", who, got, other)
+				}
+				seen[got] = who
+			}
+		}
+	}
+}
