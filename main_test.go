@@ -410,26 +410,19 @@ func (in *installation) testMetrics(t *testing.T) {
 	if code, _, err := get(t.Context(), url, ""); err != nil || code != http.StatusUnauthorized {
 		t.Errorf("without a token: %d %v, want %d", code, err, http.StatusUnauthorized)
 	}
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "scraper"}}
-	if err := in.admin.Create(t.Context(), account); err != nil {
-		t.Fatal(err)
-	}
-	request := &authenticationv1.TokenRequest{}
-	if err := in.admin.SubResource("token").Create(t.Context(), account, request); err != nil {
-		t.Fatal(err)
-	}
-	token := request.Status.Token
-	if code, _, err := get(t.Context(), url, token); err != nil || code != http.StatusForbidden {
+	// Each has its own account: the manager remembers for a while who may not.
+	if code, _, err := get(t.Context(), url, in.token(t, "stranger")); err != nil || code != http.StatusForbidden {
 		t.Errorf("with a token that may not: %d %v, want %d", code, err, http.StatusForbidden)
 	}
 	binding := &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "scraper"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "dbupgrade-metrics-reader"},
-		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: account.Namespace, Name: account.Name}},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "default", Name: "scraper"}},
 	}
 	if err := in.admin.Create(t.Context(), binding); err != nil {
 		t.Fatal(err)
 	}
+	token := in.token(t, "scraper")
 	eventually(t, "metrics", func(ctx context.Context) error {
 		code, body, err := get(ctx, url, token)
 		if err != nil || code != http.StatusOK {
@@ -446,6 +439,20 @@ func (in *installation) testMetrics(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// token makes a ServiceAccount and a token for it.
+func (in *installation) token(t *testing.T, name string) string {
+	t.Helper()
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	if err := in.admin.Create(t.Context(), account); err != nil {
+		t.Fatal(err)
+	}
+	request := &authenticationv1.TokenRequest{}
+	if err := in.admin.SubResource("token").Create(t.Context(), account, request); err != nil {
+		t.Fatal(err)
+	}
+	return request.Status.Token
 }
 
 // testRenewal: certificates that are gone are made anew, told and served, without a restart.
@@ -497,4 +504,3 @@ func (in *installation) testEnd(t *testing.T) {
 		t.Errorf("the Lease is still held by %s", *holder)
 	}
 }
-

@@ -110,7 +110,8 @@ func (s SelfCertificates) writer(reader client.Reader) reconcile.Func {
 		if len(certificate) == 0 || len(key) == 0 {
 			return reconcile.Result{}, nil
 		}
-		// The certificate comes last: once it is there, both can be read.
+		// The certificate comes last: once it is there, both can be read. At a renewal, a reader between the two finds them not to match,
+		// complains, and reads again.
 		if err := replaceFile(filepath.Join(s.Dir, keyFile), key); err != nil {
 			return reconcile.Result{}, err
 		}

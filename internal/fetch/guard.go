@@ -35,7 +35,7 @@ const maxAnswer = 4 << 20
 var (
 	errPlainHTTP = errors.New("plain HTTP is not allowed by the operator")
 	errTooLong   = fmt.Errorf("its manifest, or another answer of the registry, is longer than %d bytes", maxAnswer)
-	errStalled   = fmt.Errorf("nothing came for %s in the middle of an answer", stallTimeout)
+	errStalled   = errors.New("nothing more came in the middle of an answer")
 )
 
 // guard is the transport beneath go-containerregistry's. It refuses what the library would let pass: plain HTTP to hosts that look local or
@@ -43,6 +43,7 @@ var (
 type guard struct {
 	inner     http.RoundTripper
 	plainHTTP bool
+	stall     time.Duration
 
 	mu      sync.Mutex
 	secrets []string
@@ -56,7 +57,7 @@ func newGuard(o Options) *guard {
 		t.ResponseHeaderTimeout = answerTimeout
 		inner = t
 	}
-	return &guard{inner: inner, plainHTTP: o.PlainHTTP}
+	return &guard{inner: inner, plainHTTP: o.PlainHTTP, stall: stallTimeout}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -77,7 +78,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if asksBlob(req) {
 		left = 1 << 62 // bounded by the size in the manifest
 	}
-	resp.Body = &body{inner: resp.Body, ctx: ctx, cancel: cancel, left: left}
+	resp.Body = &body{inner: resp.Body, ctx: ctx, cancel: cancel, left: left, stall: g.stall}
 	return resp, nil
 }
 
@@ -95,10 +96,11 @@ type body struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	left   int64
+	stall  time.Duration
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	timer := time.AfterFunc(stallTimeout, func() { b.cancel(errStalled) })
+	timer := time.AfterFunc(b.stall, func() { b.cancel(errStalled) })
 	n, err := b.inner.Read(p)
 	timer.Stop()
 	if b.left -= int64(n); b.left < 0 {
@@ -142,10 +144,11 @@ var (
 // clean makes text of strangers fit to be shown: one line, not too long, no credentials.
 func (g *guard) clean(text string) string {
 	g.mu.Lock()
-	for _, secret := range g.secrets {
+	secrets := slices.SortedFunc(slices.Values(g.secrets), func(a, b string) int { return len(b) - len(a) }) // one may be part of another
+	g.mu.Unlock()
+	for _, secret := range secrets {
 		text = strings.ReplaceAll(text, secret, "***")
 	}
-	g.mu.Unlock()
 	text = controlPattern.ReplaceAllString(strings.ToValidUTF8(text, "?"), " ")
 	text = userInfoPattern.ReplaceAllString(text, "://")
 	text = queryPattern.ReplaceAllString(text, "?…")

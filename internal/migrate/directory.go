@@ -114,6 +114,9 @@ func (d *directory) parse(f migrate.File) error {
 	if other, double := d.byVer[f.Version()]; double {
 		return failed("%s and %s have the same version", other.Name(), f.Name())
 	}
+	if _, err := d.sum.SumByName(f.Name()); err != nil {
+		return failed("%s asks with 'atlas:sum ignore' not to be hashed, and only what is hashed is executed", f.Name())
+	}
 	stmts, err := migrate.FileStmtDecls(&postgres.Driver{}, f)
 	if err != nil {
 		return failed("%s:%v", f.Name(), err) // Atlas begins its error with line and column

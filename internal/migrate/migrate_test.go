@@ -132,6 +132,20 @@ func TestStatementFailsAndIsResumed(t *testing.T) {
 	}
 }
 
+func TestCommitFails(t *testing.T) {
+	db := server.NewDatabase(t)
+	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int PRIMARY KEY);\nCREATE TABLE b (i int REFERENCES a DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO b VALUES (1);"})
+	f := mustFail(t, migrateTo(t, dir, db), v1alpha1.StatementFailed)
+	if f.File != "1.sql" || f.Statement != 0 || f.SQLState != "23503" {
+		t.Errorf("failure is %+v", f)
+	}
+	mustContain(t, f.Error, "commit: ", "foreign key")
+	if n := query(t, db, "SELECT count(*) FROM atlas_schema_revisions.atlas_schema_revisions"); n != "0" {
+		t.Errorf("%s rows in the history", n)
+	}
+	unlocked(t, db)
+}
+
 func TestFilesDoNotShareSessionState(t *testing.T) {
 	db := server.NewDatabase(t)
 	dir := writeDir(t, "", files{
@@ -338,7 +352,7 @@ func TestInterruptedAtAnyMoment(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, seed))
 	t.Logf("seed %d", seed)
 	dir := writeDir(t, "", content)
-	for range 10 {
+	for range 6 {
 		db := server.NewDatabase(t)
 		for interrupted := true; interrupted; {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.Int64N(int64(60*time.Millisecond))))
@@ -455,6 +469,7 @@ func TestDirectoryIsCheckedBeforeConnecting(t *testing.T) {
 	}{
 		"not SQL":      {files{"1.sql": "SELECT 1;", "2.sql": "SELECT 1;\nSELECT (1;"}, "2.sql", "2.sql:2:"},
 		"txmode":       {files{"1.sql": "-- atlas:txmode all\n\nSELECT 1;"}, "1.sql", "txmode"},
+		"not hashed":   {files{"1.sql": "-- atlas:sum ignore\n\nSELECT 1;"}, "1.sql", "atlas:sum ignore"},
 		"same version": {files{"1_a.sql": "SELECT 1;", "1_b.sql": "SELECT 1;"}, "1_b.sql", "same version"},
 	} {
 		t.Run(name, func(t *testing.T) { failsUnconnected(t, writeDir(t, "", c.content), c.file, c.words) })

@@ -140,6 +140,18 @@ func TestEncodeMarksOnlyCuts(t *testing.T) {
 	}
 }
 
+// TestEncodeWritesMarkupAsItIs: escaped, a message full of comparisons would not fit any more.
+func TestEncodeWritesMarkupAsItIs(t *testing.T) {
+	text := strings.Repeat("<", 1024)
+	got, err := result.Parse(string(result.Failed(v1alpha1.Failure{Class: v1alpha1.StatementFailed, Error: text}).Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Failure().Error != text {
+		t.Errorf("cut to %d characters", utf8.RuneCountInString(got.Failure().Error))
+	}
+}
+
 func TestEncodeLeavesItsReceiverAlone(t *testing.T) {
 	r := result.Result{Migration: &v1alpha1.MigrationStatus{Applied: files(100, "d"), Failure: &v1alpha1.Failure{Class: v1alpha1.Internal, Error: strings.Repeat("e", 5000)}}}
 	before := r.Migration.DeepCopy()

@@ -18,6 +18,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -26,6 +27,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
@@ -47,8 +49,10 @@ var world struct {
 	client   client.Client
 	cache    cache.Cache
 	scheme   *runtime.Scheme
+	mapper   meta.RESTMapper // shared, so that its discovery is nobody's API call
 	postgres *postgres.Server
 	runner   string
+	log      safeBuffer // the manager's
 }
 
 func TestMain(m *testing.M) {
@@ -61,7 +65,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (int, error) {
-	ctrl.SetLogger(zap.New(zap.WriteTo(os.Stderr)))
+	ctrl.SetLogger(zap.New(zap.WriteTo(&world.log)))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 
@@ -103,8 +107,14 @@ func connect(ctx context.Context, admin *rest.Config) error {
 	utilruntime.Must(clientgoscheme.AddToScheme(world.scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(world.scheme))
 	admin.QPS, world.admin = -1, admin
-	var err error
-	if world.client, err = client.New(admin, client.Options{Scheme: world.scheme}); err != nil {
+	httpClient, err := rest.HTTPClientFor(admin)
+	if err != nil {
+		return err
+	}
+	if world.mapper, err = apiutil.NewDynamicRESTMapper(admin, httpClient); err != nil {
+		return err
+	}
+	if world.client, err = client.New(admin, client.Options{Scheme: world.scheme, Mapper: world.mapper}); err != nil {
 		return err
 	}
 	if err := world.client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}); err != nil {
@@ -118,7 +128,7 @@ func connect(ctx context.Context, admin *rest.Config) error {
 	world.operator.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + subject.Namespace + ":" + subject.Name}
 
 	options := controllers.CacheOptions(operatorNamespace, nil)
-	options.Scheme = world.scheme
+	options.Scheme, options.Mapper = world.scheme, world.mapper
 	if world.cache, err = cache.New(world.operator, options); err != nil {
 		return err
 	}

@@ -95,10 +95,27 @@ func (p *Player) Step(ctx context.Context) (bool, error) {
 
 // Stop ends every process that is still running.
 func (p *Player) Stop() {
+	p.Kill()
+	p.processes = nil
+}
+
+// Await waits until a process that is running ends, at most that long. It returns false where none is running.
+func (p *Player) Await(atMost time.Duration) bool {
+	for _, proc := range p.processes {
+		select {
+		case <-proc.done:
+		case <-time.After(atMost):
+		}
+		return true
+	}
+	return false
+}
+
+// Kill kills every process that is running, as when a node loses power: the kubelet then reports exit code 137.
+func (p *Player) Kill() {
 	for _, proc := range p.processes {
 		proc.kill()
 	}
-	p.processes = nil
 }
 
 // Evict has the pods of running Jobs evicted: they get the condition DisruptionTarget and a SIGTERM.

@@ -153,10 +153,10 @@ func (p *Player) follow(pod *corev1.Pod, status *corev1.ContainerStatus) error {
 	return nil
 }
 
-// imagePull alternates between the two states of an image that cannot be pulled, as the kubelet does.
+// imagePull goes through the two states of an image that cannot be pulled, each with words of its own, as the kubelet does.
 func (p *Player) imagePull(c *corev1.Container, status *corev1.ContainerStatus) {
 	reason, message := "ErrImagePull", fmt.Sprintf("failed to pull and unpack image %q: not found", c.Image)
-	if status.State.Waiting != nil && status.State.Waiting.Reason == "ErrImagePull" {
+	if w := status.State.Waiting; w != nil && w.Reason != "PodInitializing" {
 		reason, message = "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: ErrImagePull: %s", c.Image, message)
 	}
 	status.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}

@@ -1,0 +1,128 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package upgrade_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+	"k8s.io/kube-openapi/pkg/validation/strfmt"
+	"k8s.io/kube-openapi/pkg/validation/validate"
+	"sigs.k8s.io/yaml"
+
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/upgrade"
+	"github.com/subganapathy/automatic-db-upgrades/tests/builders"
+)
+
+var statusSchema = sync.OnceValues(func() (*validate.SchemaValidator, error) {
+	data, err := os.ReadFile("../../config/crd/bases/dbupgrade.subbug.learning_dbupgrades.yaml")
+	if err != nil {
+		return nil, err
+	}
+	var crd apiextensionsv1.CustomResourceDefinition
+	if err := yaml.UnmarshalStrict(data, &crd); err != nil {
+		return nil, err
+	}
+	data, err = json.Marshal(crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["status"])
+	if err != nil {
+		return nil, err
+	}
+	schema := &spec.Schema{}
+	if err := json.Unmarshal(data, schema); err != nil {
+		return nil, err
+	}
+	return validate.NewSchemaValidator(schema, nil, "status", strfmt.Default), nil
+})
+
+// refusal says why the API server would refuse a status; nil where it takes it.
+func refusal(t *testing.T, status v1alpha1.DBUpgradeStatus) []error {
+	t.Helper()
+	schema, err := statusSchema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var value any
+	if err := json.Unmarshal(data, &value); err != nil {
+		t.Fatal(err)
+	}
+	return schema.Validate(value).Errors
+}
+
+func TestObstructed(t *testing.T) {
+	for name, c := range map[string]struct {
+		by upgrade.Obstacle
+		on string
+	}{
+		"lock":    {upgrade.Obstacle{Reason: v1alpha1.ReasonWaitingForLock, Message: "another DBUpgrade migrates", Wait: time.Minute}, "Accepted Blocked"},
+		"quota":   {upgrade.Obstacle{Reason: v1alpha1.ReasonPodNotCreated, Message: "the Job is refused", Wait: 30 * time.Second}, "Accepted Blocked Stalled"},
+		"invalid": {upgrade.Obstacle{Reason: v1alpha1.ReasonInvalidSpec, Message: "the Job is not valid", Wait: 30 * time.Second}, "Blocked Stalled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			obj := builders.DBUpgrade(attempted(v1alpha1.AttemptNew), tuned)
+			decided := decide(t, 1, obj)
+			d := decided.Obstructed(c.by, obj.Generation, at(2).Time)
+			if d.Wait != c.by.Wait || trueOnes(d.Status) != c.on {
+				t.Errorf("wait %s, conditions %s", d.Wait, trueOnes(d.Status))
+			}
+			if r := ready(d.Status); r.Reason != c.by.Reason || r.Message != c.by.Message || r.ObservedGeneration != 2 {
+				t.Errorf("got %+v", r)
+			}
+			if diff := cmp.Diff(decided.Status.Attempt, d.Status.Attempt); diff != "" {
+				t.Errorf("the latch is lost: %s", diff)
+			}
+			if errs := refusal(t, d.Status); errs != nil {
+				t.Error(errs)
+			}
+		})
+	}
+}
+
+// TestConditionsAreStable: five conditions are always there; a transition is dated once, and Stalled goes with its cause.
+func TestConditionsAreStable(t *testing.T) {
+	obj := builders.DBUpgrade(failedFor(v1alpha1.StatementFailed, 0), unfinalized)
+	obj.Status = decide(t, 1, obj).Status
+	if n := len(obj.Status.Conditions); n != 6 {
+		t.Errorf("%d conditions", n)
+	}
+	if diff := cmp.Diff(obj.Status, decide(t, 1000, obj).Status); diff != "" {
+		t.Errorf("nothing has happened, yet: %s", diff)
+	}
+	askAgain(obj)
+	obj.Status = decide(t, 2000, obj).Status
+	if n := len(obj.Status.Conditions); n != 5 || meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionStalled) != nil {
+		t.Errorf("%d conditions, Stalled among them", n)
+	}
+	for kind, since := range map[string]int{"Accepted": 1, "Ready": 1, "Progressing": 2000, "Degraded": 2000, "Blocked": 1} {
+		c := meta.FindStatusCondition(obj.Status.Conditions, kind)
+		if want := at(since); c == nil || !c.LastTransitionTime.Equal(&want) {
+			t.Errorf("%s: %+v", kind, c)
+		}
+	}
+}
+
+func TestMessagesAreBounded(t *testing.T) {
+	obj := builders.DBUpgrade(attempted(v1alpha1.AttemptNew))
+	by := upgrade.Obstacle{Reason: v1alpha1.ReasonPodNotCreated, Message: strings.Repeat("ä", 5000)}
+	status := decide(t, 1, obj).Obstructed(by, 1, at(1).Time).Status
+	if n := utf8.RuneCountInString(ready(status).Message); n != 2048 {
+		t.Errorf("%d characters", n)
+	}
+	if errs := refusal(t, status); errs != nil {
+		t.Error(errs)
+	}
+}

@@ -1,0 +1,217 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bench measures the manager against a real API server. Only what makes pods run is played, by a kubelet that takes no time, so that
+// what is measured is the manager and the API server and not a node. docs/benchmarks.md says how to read the numbers.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/upgrade"
+	"github.com/subganapathy/automatic-db-upgrades/tests/builders"
+	"github.com/subganapathy/automatic-db-upgrades/tests/controlplane"
+	"github.com/subganapathy/automatic-db-upgrades/tests/rbac"
+)
+
+const (
+	operatorNamespace = "dbupgrade-system"
+	// creators is how many clients create objects at the same time.
+	creators = 16
+)
+
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(zap.New(zap.WriteTo(os.Stderr), zap.Level(zapcore.ErrorLevel)))
+	os.Exit(m.Run())
+}
+
+// cluster is an API server of one benchmark alone, so that none pays for what another left behind.
+type cluster struct {
+	scheme    *runtime.Scheme
+	admin     *rest.Config
+	operator  *rest.Config // the manager's ServiceAccount: unlike an administrator's, its requests take their turn in the API server
+	client    client.Client
+	namespace string
+}
+
+func startCluster(b *testing.B) *cluster {
+	b.Helper()
+	admin, stop, err := controlplane.Start()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := stop(); err != nil {
+			b.Error(err)
+		}
+	})
+	c := &cluster{scheme: runtime.NewScheme(), admin: admin}
+	utilruntime.Must(clientgoscheme.AddToScheme(c.scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(c.scheme))
+	admin.QPS = -1
+	c.client, err = client.New(admin, client.Options{Scheme: c.scheme})
+	must(b, err)
+	must(b, c.client.Create(b.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}}))
+	subject := rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: operatorNamespace, Name: "dbupgrade-controller-manager"}
+	must(b, rbac.Grant(b.Context(), c.client, subject))
+	c.operator = rest.CopyConfig(admin)
+	c.operator.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + subject.Namespace + ":" + subject.Name}
+	c.namespace = controlplane.Namespace(b, c.client)
+	return c
+}
+
+func must(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// upgrade is the i-th DBUpgrade of a fleet. Each has a database of its own.
+func (c *cluster) upgrade(i int) client.Object {
+	name := fmt.Sprintf("app-%d", i)
+	return builders.DBUpgrade(builders.Named(c.namespace, name), builders.URLSecret(name))
+}
+
+// bareJob is what a person without the operator would create in place of the i-th DBUpgrade: its Job, not suspended, and not labelled as the
+// operator's, so that the manager does not see it.
+func (c *cluster) bareJob(i int) client.Object {
+	obj := c.upgrade(i).(*v1alpha1.DBUpgrade)
+	obj.Status.Attempt = &v1alpha1.AttemptStatus{Number: 1, Generation: 1, Job: obj.Name + "-1"}
+	job := upgrade.BuildJob(obj, upgrade.RunnerConfig{Image: "registry.test/operator:test"})
+	job.Spec.Suspend = nil
+	for _, labels := range []map[string]string{job.Labels, job.Spec.Template.Labels} {
+		delete(labels, upgrade.LabelManagedBy)
+		delete(labels, upgrade.LabelOwner)
+	}
+	return job
+}
+
+func ready(o client.Object) bool {
+	return meta.IsStatusConditionTrue(o.(*v1alpha1.DBUpgrade).Status.Conditions, v1alpha1.ConditionReady)
+}
+
+func complete(o client.Object) bool { return upgrade.Ended(o.(*batchv1.Job)) }
+
+// create creates n objects at once.
+func (c *cluster) create(b *testing.B, n int, object func(int) client.Object) {
+	b.Helper()
+	next, errs := make(chan int), make(chan error, n)
+	var workers sync.WaitGroup
+	for range creators {
+		workers.Go(func() {
+			for i := range next {
+				if err := c.client.Create(b.Context(), object(i)); err != nil {
+					errs <- err
+				}
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	select {
+	case err := <-errs:
+		b.Fatal(err)
+	default:
+	}
+}
+
+// clear deletes everything that a fleet consists of. There is no garbage collector to do it.
+func (c *cluster) clear(b *testing.B) {
+	b.Helper()
+	for _, o := range []client.Object{&v1alpha1.DBUpgrade{}, &batchv1.Job{}, &corev1.Pod{}} {
+		must(b, c.client.DeleteAllOf(b.Context(), o, client.InNamespace(c.namespace),
+			client.PropagationPolicy(metav1.DeletePropagationBackground), client.GracePeriodSeconds(0)))
+	}
+}
+
+// stage is where a fleet is played: what the cluster does by itself, and somebody who watches.
+type stage struct {
+	*cluster
+	ctx   context.Context
+	fail  context.CancelCauseFunc
+	cache cache.Cache
+}
+
+// play starts the kubelet, until the returned function is called.
+func (c *cluster) play(b *testing.B) (*stage, func()) {
+	b.Helper()
+	ctx, cancel := context.WithCancelCause(b.Context())
+	all, err := cache.New(c.admin, cache.Options{Scheme: c.scheme})
+	must(b, err)
+	s := &stage{cluster: c, ctx: ctx, fail: cancel, cache: all}
+	s.handle(b, &batchv1.Job{}, newKubelet(ctx, c.client, cancel).see)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		if err := all.Start(ctx); err != nil {
+			cancel(err)
+		}
+	}()
+	return s, func() {
+		cancel(nil)
+		<-stopped
+	}
+}
+
+// handle calls a function for each object of a kind that there is, and after each change, one call at a time.
+func (s *stage) handle(b *testing.B, kind client.Object, see func(client.Object)) func() {
+	b.Helper()
+	informer, err := s.cache.GetInformer(s.ctx, kind, cache.BlockUntilSynced(false))
+	must(b, err)
+	handle, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { see(o.(client.Object)) },
+		UpdateFunc: func(_, o any) { see(o.(client.Object)) },
+	})
+	must(b, err)
+	return func() { must(b, informer.RemoveEventHandler(handle)) }
+}
+
+// run creates n objects at once and returns how long it took until all of them were done.
+func (s *stage) run(b *testing.B, n int, object func(int) client.Object, done func(client.Object) bool) time.Duration {
+	b.Helper()
+	finished, all := map[string]bool{}, make(chan struct{})
+	stop := s.handle(b, object(0), func(o client.Object) {
+		if !done(o) || finished[o.GetName()] {
+			return
+		}
+		finished[o.GetName()] = true
+		if len(finished) == n {
+			close(all)
+		}
+	})
+	defer stop()
+	start := time.Now()
+	s.create(b, n, object)
+	select {
+	case <-all:
+	case <-s.ctx.Done():
+		b.Fatal(context.Cause(s.ctx))
+	}
+	return time.Since(start)
+}
