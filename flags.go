@@ -69,6 +69,7 @@ func (o options) selfCertificates() webhooks.SelfCertificates {
 		Service:       o.webhookService,
 		Configuration: o.webhookConfiguration,
 		Dir:           o.webhookCertDir,
+		Ready:         make(chan struct{}),
 	}
 }
 

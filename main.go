@@ -79,7 +79,11 @@ func run(ctx context.Context, config *rest.Config, o options) error {
 	// No limit on this side: the API server's priority and fairness knows better, and twenty requests a second hold up a fleet for minutes.
 	config.QPS = -1
 
+	certificates := o.selfCertificates()
 	server := webhook.NewServer(webhook.Options{Port: o.webhookPort, CertDir: o.webhookCertDir})
+	if o.webhookCertificates == certificatesSelf {
+		server = certificates.Server(server)
+	}
 	mgr, err := newManager(config, server, o)
 	if err != nil {
 		return fmt.Errorf("make the manager: %w", err)
@@ -87,7 +91,7 @@ func run(ctx context.Context, config *rest.Config, o options) error {
 	if err := addController(mgr, o); err != nil {
 		return fmt.Errorf("add the controller: %w", err)
 	}
-	if err := addWebhook(mgr, o); err != nil {
+	if err := addWebhook(mgr, certificates, o); err != nil {
 		return fmt.Errorf("add the webhook: %w", err)
 	}
 	if err := addProbes(mgr, server, o); err != nil {
@@ -152,16 +156,16 @@ func addController(mgr manager.Manager, o options) error {
 	}))
 }
 
-func addWebhook(mgr manager.Manager, o options) error {
-	validator := &webhooks.DBUpgradeValidator{Reader: mgr.GetClient()}
-	switch o.webhookCertificates {
-	case certificatesSelf:
-		return o.selfCertificates().SetupWithManager(mgr, validator.SetupWithManager)
-	case certificatesProvided:
-		return validator.SetupWithManager(mgr)
-	default:
+func addWebhook(mgr manager.Manager, certificates webhooks.SelfCertificates, o options) error {
+	if o.webhookCertificates == certificatesNone {
 		return nil
 	}
+	if o.webhookCertificates == certificatesSelf {
+		if err := certificates.SetupWithManager(mgr); err != nil {
+			return err
+		}
+	}
+	return (&webhooks.DBUpgradeValidator{Reader: mgr.GetClient()}).SetupWithManager(mgr)
 }
 
 // addProbes: a replica lives while it answers, and is ready once its caches are filled and its webhook serves, whether it leads or not.

@@ -317,6 +317,8 @@ func eventually(t *testing.T, what string, done func(ctx context.Context) error)
 }
 
 func get(ctx context.Context, url, token string) (int, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, "", err

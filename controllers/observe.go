@@ -6,6 +6,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -57,7 +58,7 @@ func (r *DBUpgradeReconciler) observe(ctx context.Context, key types.NamespacedN
 // readJob reads a Job with its pods and, where it has none, with what the Job controller says about that.
 func (r *DBUpgradeReconciler) readJob(ctx context.Context, job *batchv1.Job, pods []corev1.Pod) (upgrade.Job, error) {
 	var events corev1.EventList
-	if len(pods) == 0 && !upgrade.Ended(job) {
+	if !upgrade.Ended(job) && !slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return upgrade.Alive(&pod) }) {
 		if err := r.List(ctx, &events, client.InNamespace(job.Namespace), client.MatchingFields{indexInvolved: string(job.UID)}, client.UnsafeDisableDeepCopy); err != nil {
 			return upgrade.Job{}, fmt.Errorf("list events of Job %s: %w", job.Name, err)
 		}

@@ -19,8 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
 )
 
 // Files of a certificate directory, and keys of the Secret.
@@ -45,6 +45,8 @@ type SelfCertificates struct {
 	Configuration string
 	// Dir is where the webhook server reads the certificate: an existing, writable directory.
 	Dir string
+	// Ready is closed once the first certificate is in Dir and the API server was told of its authority.
+	Ready chan struct{}
 }
 
 // Cache adds what SetupWithManager needs to the options of the manager's cache: the one Secret.
@@ -62,10 +64,8 @@ func (s SelfCertificates) Cache(options *cache.Options) {
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations,verbs=list;watch
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=validatingwebhookconfigurations,resourceNames=dbupgrade-validating-webhook-configuration,verbs=update
 
-// SetupWithManager has the manager keep the certificates, and calls register once the first one can be served. Registering earlier would
-// start the webhook server without a certificate, which ends the manager.
-func (s SelfCertificates) SetupWithManager(mgr ctrl.Manager, register func(ctrl.Manager) error) error {
-	ready := make(chan struct{})
+// SetupWithManager has the manager keep the certificates.
+func (s SelfCertificates) SetupWithManager(mgr ctrl.Manager) error {
 	err := rotator.AddRotator(mgr, &rotator.CertRotator{
 		SecretKey:             types.NamespacedName{Namespace: s.Namespace, Name: s.Secret},
 		CertDir:               s.Dir,
@@ -74,7 +74,7 @@ func (s SelfCertificates) SetupWithManager(mgr ctrl.Manager, register func(ctrl.
 		CAName:                "dbupgrade-operator-ca",
 		CAOrganization:        "dbupgrade-operator",
 		DNSName:               fmt.Sprintf("%s.%s.svc", s.Service, s.Namespace),
-		IsReady:               ready,
+		IsReady:               s.Ready,
 		Webhooks:              []rotator.WebhookInfo{{Name: s.Configuration, Type: rotator.Validating}},
 		FieldOwner:            "dbupgrade-operator",
 		RequireLeaderElection: false,
@@ -82,20 +82,28 @@ func (s SelfCertificates) SetupWithManager(mgr ctrl.Manager, register func(ctrl.
 	if err != nil {
 		return fmt.Errorf("add the certificate rotator: %w", err)
 	}
-	err = ctrl.NewControllerManagedBy(mgr).Named("webhook-certificate").For(&corev1.Secret{}).
+	return ctrl.NewControllerManagedBy(mgr).Named("webhook-certificate").For(&corev1.Secret{}).
 		WithOptions(controller.Options{NeedLeaderElection: ptr.To(false)}).
 		Complete(s.writer(mgr.GetClient()))
-	if err != nil {
-		return fmt.Errorf("add the controller of the certificate's files: %w", err)
+}
+
+// Server holds a webhook server back until there is a certificate that it can serve: without one it would end the manager.
+func (s SelfCertificates) Server(server webhook.Server) webhook.Server {
+	return waitingServer{server, s.Ready}
+}
+
+type waitingServer struct {
+	webhook.Server
+	ready <-chan struct{}
+}
+
+func (s waitingServer) Start(ctx context.Context) error {
+	select {
+	case <-s.ready:
+		return s.Server.Start(ctx)
+	case <-ctx.Done():
+		return nil
 	}
-	return mgr.Add(onEveryReplica{func(ctx context.Context) error {
-		select {
-		case <-ready:
-			return register(mgr)
-		case <-ctx.Done():
-			return nil
-		}
-	}})
 }
 
 // writer writes the certificate that the Secret holds to the directory that the webhook server watches. A mount of the Secret would do the
@@ -130,8 +138,3 @@ func replaceFile(path string, data []byte) error {
 	}
 	return os.Rename(next, path)
 }
-
-// onEveryReplica is a runnable that does not wait for leadership.
-type onEveryReplica struct{ manager.RunnableFunc }
-
-func (onEveryReplica) NeedLeaderElection() bool { return false }

@@ -84,7 +84,8 @@ type MigrationsSpec struct {
 	// ImagePullSecrets are Secrets of this namespace (type kubernetes.io/dockerconfigjson) for the registry of the image. One that does
 	// not exist is passed over, and named should the pull then fail.
 	// +optional
-	// +listType=atomic
+	// +listType=map
+	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:XValidation:rule="self.all(s, has(s.name) && size(s.name) > 0)",message="every entry needs a name"
 	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
@@ -128,6 +129,7 @@ type SecretKeyRef struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
 	Key string `json:"key"`
 }
 
@@ -140,7 +142,8 @@ type RunnerSpec struct {
 	// +kubebuilder:validation:Maximum=2592000
 	ActiveDeadlineSeconds *int64 `json:"activeDeadlineSeconds,omitempty"`
 
-	// TerminationGracePeriodSeconds is how long a running statement may go on after the pod was told to end, before it is killed.
+	// TerminationGracePeriodSeconds is how long the runner has, after its pod was told to end, to get the running statement cancelled and rolled back
+	// and to record that, before it is killed.
 	// +optional
 	// +kubebuilder:default=300
 	// +kubebuilder:validation:Minimum=1

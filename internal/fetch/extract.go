@@ -68,7 +68,7 @@ func (x *extraction) read(ctx context.Context, l layer, number int) error {
 	if err != nil {
 		return err
 	}
-	defer blob.Close() //nolint:errcheck // it was only read
+	defer blob.Close()
 	src := &source{r: blob}
 	err = x.unpack(ctx, src, number)
 	if _, refused := errors.AsType[refusal](err); refused {

@@ -106,7 +106,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.left -= int64(n); b.left < 0 {
 		return 0, errTooLong
 	}
-	if err != nil && context.Cause(b.ctx) == errStalled {
+	if err != nil && errors.Is(context.Cause(b.ctx), errStalled) {
 		err = errStalled
 	}
 	return n, err

@@ -5,10 +5,11 @@ package fetch
 
 import (
 	"archive/tar"
-	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -107,7 +108,7 @@ func (s sandbox) clear(tb testing.TB) {
 // checkError fails the test unless err is an Error of the class with every one of the texts in it.
 func checkError(tb testing.TB, err error, class v1alpha1.FailureClass, texts ...string) {
 	tb.Helper()
-	e, ok := err.(*Error)
+	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		tb.Fatalf("got error %v (%T), want an *Error of class %s", err, err, class)
 	}
@@ -115,7 +116,7 @@ func checkError(tb testing.TB, err error, class v1alpha1.FailureClass, texts ...
 		tb.Errorf("got class %s, want %s", e.Class, class)
 	}
 	for _, text := range texts {
-		if !bytes.Contains([]byte(e.Message), []byte(text)) {
+		if !strings.Contains(e.Message, text) {
 			tb.Errorf("error %q does not say %q", e.Message, text)
 		}
 	}

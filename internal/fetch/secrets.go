@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"net"
 	"os"
 	"path"
 	"path/filepath"
@@ -47,8 +46,7 @@ func readPullSecrets(dirs []string) (pullSecrets, error) {
 			return pullSecrets{}, failure(v1alpha1.ImagePullFailed, err, "pull secret %s cannot be read (%v): recreate it, such as with kubectl create secret docker-registry", secret, err)
 		}
 		for key, config := range logins {
-			host, prefix := splitKey(key)
-			all.logins = append(all.logins, login{secret, host, prefix, config})
+			all.logins = append(all.logins, newLogin(secret, key, config))
 		}
 	}
 	slices.SortStableFunc(all.logins, func(a, b login) int {
@@ -86,11 +84,10 @@ func readSecret(dir string) (map[string]authn.AuthConfig, error) {
 	return config, nil
 }
 
-// splitKey takes apart a key of a docker configuration, which may be a host, a repository or, as older tools write it, a URL such as
-// https://index.docker.io/v1/.
-func splitKey(key string) (host, prefix string) {
+// newLogin takes apart the key of an entry, which may be a host, a repository or, as older tools write it, a URL such as https://index.docker.io/v1/.
+func newLogin(secret, key string, config authn.AuthConfig) login {
 	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
-	host, prefix, _ = strings.Cut(key, "/")
+	host, prefix, _ := strings.Cut(key, "/")
 	prefix = strings.Trim(prefix, "/")
 	for _, version := range []string{"v1", "v2"} {
 		if prefix == version || strings.HasPrefix(prefix, version+"/") {
@@ -101,7 +98,7 @@ func splitKey(key string) (host, prefix string) {
 	if host == "docker.io" {
 		host = name.DefaultRegistry
 	}
-	return host, prefix
+	return login{secret: secret, host: host, path: prefix, config: config}
 }
 
 // matching are the logins for a repository, the most specific first.
@@ -119,10 +116,13 @@ func (s pullSecrets) matching(repository name.Repository) []login {
 
 // hostMatches compares label by label, so that a * never stands for more than one; ports must be equal.
 func hostMatches(pattern, host string) bool {
-	patternName, patternPort := splitPort(pattern)
-	hostName, hostPort := splitPort(host)
-	patterns, labels := strings.Split(patternName, "."), strings.Split(hostName, ".")
-	if patternPort != hostPort || len(patterns) != len(labels) {
+	if pattern == host {
+		return true
+	}
+	pattern, patternPort, _ := strings.Cut(pattern, ":")
+	host, port, _ := strings.Cut(host, ":")
+	patterns, labels := strings.Split(pattern, "."), strings.Split(host, ".")
+	if patternPort != port || len(patterns) != len(labels) {
 		return false
 	}
 	for i, p := range patterns {
@@ -131,11 +131,4 @@ func hostMatches(pattern, host string) bool {
 		}
 	}
 	return true
-}
-
-func splitPort(hostPort string) (host, port string) {
-	if host, port, err := net.SplitHostPort(hostPort); err == nil {
-		return host, port
-	}
-	return hostPort, ""
 }

@@ -129,6 +129,7 @@ func TestMatching(t *testing.T) {
 		"port":                             {"registry.example.com:5000", "registry.example.com:5000/app", true},
 		"another port":                     {"registry.example.com:5000", "registry.example.com/app", false},
 		"port in the image only":           {"registry.example.com", "registry.example.com:5000/app", false},
+		"IPv6":                             {"[::1]:5000", "[::1]:5000/app", true},
 		"Docker Hub as docker writes it":   {"https://index.docker.io/v1/", "team/app", true},
 		"Docker Hub as people write it":    {"docker.io", "team/app", true},
 		"Docker Hub is not every registry": {"docker.io", "registry.example.com/team/app", false},
@@ -302,7 +303,7 @@ func TestGuardGivesUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want == errTooLong {
+		if errors.Is(want, errTooLong) {
 			resp.Body.(*body).stall = time.Minute
 		}
 		if _, err := io.Copy(io.Discard, resp.Body); !errors.Is(err, want) {

@@ -7,7 +7,9 @@ package result
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -56,7 +58,7 @@ func (r Result) Encode() []byte {
 			return data
 		}
 		m := r.Migration
-		if m == nil || len(m.Applied) == 0 {
+		if m == nil || len(m.Applied) <= 2 {
 			return mustMarshal(r.minimal())
 		}
 		middle := len(m.Applied) / 2
@@ -76,7 +78,7 @@ func Parse(message string) (Result, error) {
 	if err := decoder.Decode(&r); err != nil {
 		return Result{}, fmt.Errorf("termination message is not a result: %w", err)
 	}
-	if decoder.More() {
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return Result{}, fmt.Errorf("termination message has text after its result")
 	}
 	if f := r.Failure(); f != nil {
@@ -112,6 +114,7 @@ func (r Result) bounded() Result {
 		cut = true
 	}
 	if f := m.Failure; f != nil {
+		f.Class = ClassOf(f.Class).Name
 		cutTo(&f.Version, maxName, &cut)
 		cutTo(&f.File, maxName, &cut)
 		cutTo(&f.SQLState, 5, &cut)
@@ -129,11 +132,12 @@ func (r Result) minimal() Result {
 		return short
 	}
 	short.Migration = &v1alpha1.MigrationStatus{
+		CurrentVersion: Cut(r.Migration.CurrentVersion, 48), TargetVersion: Cut(r.Migration.TargetVersion, 48),
 		Pending: r.Migration.Pending, Total: r.Migration.Total, DatabaseAhead: r.Migration.DatabaseAhead, Truncated: true,
 	}
 	if f := r.Migration.Failure; f != nil {
 		short.Migration.Failure = &v1alpha1.Failure{
-			Class: f.Class, Statement: f.Statement, SQLState: f.SQLState, File: Cut(f.File, 64), Version: Cut(f.Version, 64), Error: Cut(f.Error, maxName),
+			Class: f.Class, Statement: f.Statement, SQLState: f.SQLState, File: Cut(f.File, 48), Version: Cut(f.Version, 48), Error: Cut(f.Error, 128),
 		}
 	}
 	return short

@@ -17,6 +17,9 @@ const (
 	// silentStuckAfter is for a pod that does not start while nobody says why; it may be pulling a large image.
 	silentStuckAfter = 10 * time.Minute
 
+	// lingerAfter is for a pod that goes on after its migration has ended, because a container that somebody injected does.
+	lingerAfter = 2 * time.Minute
+
 	firstBackoff = 10 * time.Second
 	maxBackoff   = 5 * time.Minute
 
@@ -67,7 +70,7 @@ func Decide(o Observation) Decision {
 		return s.settle("14 suspended", verdict{reason: v1alpha1.ReasonSuspended, message: "spec.suspend is set", blocked: true})
 	// Row 15, pre-checks, belongs here.
 	case len(s.unfinished()) > 0:
-		return s.initializing("5 leftovers", stop(s.removable())...)
+		return s.clear()
 	default:
 		return s.start()
 	}

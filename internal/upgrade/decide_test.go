@@ -240,6 +240,10 @@ func TestRows(t *testing.T) {
 		"applied, another runner":      {obj: of(isApplied, unfinalized, tuned), row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready"},
 		"applied, asked again":         {obj: of(isApplied, unfinalized, askAgain), row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready"},
 		"applied, its Job was deleted": {obj: of(isApplied), row: "9 applied", do: "[ReleaseLock RemoveFinalizer]", reason: "MigrationComplete", on: "Accepted Ready"},
+		"applied, its pod goes on":     {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 30, row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready", wait: 99 * time.Second},
+		"applied, its pod lingers":     {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 1 << 20, row: "9 applied", do: "[StopJob]", reason: "MigrationComplete", on: "Accepted Ready"},
+		"failed, its pod goes on":      {obj: of(failedFor(v1alpha1.StatementFailed, 0)), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(refused))}, now: 30, row: "12 failed", do: "[]", reason: "JobFailed", on: degraded, wait: 99 * time.Second},
+		"deleted, its pod goes on":     {obj: of(isApplied, deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 30, row: "2 deleting", do: "[]", wait: 99 * time.Second},
 		"applied, a stray Job":         {obj: of(isApplied, unfinalized), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, finished), seenJob(0, upgrade.StageNew)}, row: "9 applied", do: "[StopJob]", reason: "MigrationComplete", on: "Accepted Ready"},
 
 		"failed":                 {obj: of(failedFor(v1alpha1.StatementFailed, 0), unfinalized), row: "12 failed", do: "[]", reason: "JobFailed", on: degraded},
@@ -581,7 +585,7 @@ func TestAdoption(t *testing.T) {
 			if a.Number != 7 || a.Job != seenJob(7, 0).Name || a.Generation != 1 || a.Retry != "again" {
 				t.Errorf("got %+v", a)
 			}
-			if a.Phase != v1alpha1.AttemptPending && a.JobUID != "job-7" {
+			if a.JobUID != "job-7" {
 				t.Errorf("the Job's UID is not latched: %+v", a)
 			}
 			if applied := d.Status.Revision != ""; applied != (c.phase == v1alpha1.AttemptSucceeded) {

@@ -71,7 +71,8 @@ func JobName(obj *v1alpha1.DBUpgrade, attempt int64) string {
 	if len(name) > 32 {
 		name = name[:32]
 	}
-	return fmt.Sprintf("%s-%s-%d", strings.TrimRight(name, "-."), hash(string(obj.UID))[:8], attempt)
+	name = strings.ReplaceAll(name, ".", "-") // pods are named after it, and like no dots
+	return fmt.Sprintf("%s-%s-%d", strings.TrimRight(name, "-"), hash(string(obj.UID))[:8], attempt)
 }
 
 // BuildJob makes the Job of an attempt, suspended.
@@ -127,7 +128,7 @@ func over(base, top map[string]string) map[string]string {
 // podFailurePolicy ends the Job at once on an exit code that needs a person, and has a pod that was evicted or preempted replaced, in this order:
 // a failed statement stays failed when its node is drained at the same moment.
 func podFailurePolicy() *batchv1.PodFailurePolicy {
-	var final []int32
+	final := []int32{1, 2} // the Go runtime's own; see result.ClassOfExit
 	for _, c := range result.Classes() {
 		if !c.Retryable {
 			final = append(final, c.ExitCode)
@@ -179,6 +180,9 @@ func podSpec(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.PodSpec {
 	return spec
 }
 
+// literal keeps the kubelet from expanding $(NAME) in an argument.
+func literal(arg string) string { return strings.ReplaceAll(arg, "$", "$$") }
+
 func pullSecretVolume(i int) string { return fmt.Sprintf("pull-secret-%d", i) }
 
 // fetchContainer talks to the registry and has no database credentials.
@@ -187,7 +191,7 @@ func fetchContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Contain
 	if dir == "" {
 		dir = DefaultDir
 	}
-	args := []string{"fetch", "--image=" + obj.Spec.Migrations.Image, "--dir=" + dir, "--out=" + migrationsMount}
+	args := []string{"fetch", "--image=" + literal(obj.Spec.Migrations.Image), "--dir=" + literal(dir), "--out=" + migrationsMount}
 	for _, prefix := range config.AllowedImagePrefixes {
 		args = append(args, "--allowed-prefix="+prefix)
 	}

@@ -190,8 +190,9 @@ func TestBuildJobArguments(t *testing.T) {
 		o.Spec.Database.Connection.URLSecretRef = v1alpha1.SecretKeyRef{Name: evil, Key: evil}
 		o.Spec.Runner.PodLabels, o.Spec.Runner.PodAnnotations = map[string]string{evil: evil}, map[string]string{evil: evil}
 	})
+	literal := strings.ReplaceAll(evil, "$", "$$") // which the kubelet makes one dollar again, instead of expanding $(NAME)
 	want := map[string][]string{
-		upgrade.FetchContainer:   {"fetch", "--image=--plain-http " + evil, "--dir=" + evil, "--out=/work", "--pull-secret=/pull-secrets/" + evil},
+		upgrade.FetchContainer:   {"fetch", "--image=--plain-http " + literal, "--dir=" + literal, "--out=/work", "--pull-secret=/pull-secrets/" + evil},
 		upgrade.MigrateContainer: {"migrate", "--dir=/work"},
 	}
 	for _, c := range containers(job) {
@@ -276,9 +277,9 @@ func TestBuildJobRunsOnce(t *testing.T) {
 // TestBuildJobFailurePolicy: a failure that needs a person ends the Job even when its pod is disrupted at the same time, so that rule comes first.
 func TestBuildJobFailurePolicy(t *testing.T) {
 	var final []int32
-	for _, c := range result.Classes() {
-		if !c.Retryable {
-			final = append(final, c.ExitCode)
+	for code := int32(1); code <= 255; code++ {
+		if !result.ClassOfExit(code).Retryable {
+			final = append(final, code)
 		}
 	}
 	want := &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{

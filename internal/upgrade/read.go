@@ -116,6 +116,11 @@ func outcomeOfPod(pod *corev1.Pod) (Outcome, bool) {
 		return outcomeOfTermination(migrate.State.Terminated, MigrateContainer), true
 	case fetch.State.Terminated != nil && fetch.State.Terminated.ExitCode != 0:
 		return outcomeOfTermination(fetch.State.Terminated, FetchContainer), true
+	case pod.Status.Phase == corev1.PodFailed && pod.Status.Reason+pod.Status.Message != "": // its node refused it, or it was evicted before it started
+		return Outcome{
+			Class:   result.ClassOf(v1alpha1.Interrupted),
+			Message: fmt.Sprintf("pod %s failed: %s: %s", pod.Name, cmp.Or(pod.Status.Reason, "no reason given"), pod.Status.Message),
+		}, true
 	default:
 		return Outcome{}, false
 	}
@@ -245,19 +250,23 @@ func startOf(s corev1.ContainerStatus) *metav1.Time {
 	switch {
 	case s.State.Running != nil:
 		return &s.State.Running.StartedAt
-	case s.State.Terminated != nil && !s.State.Terminated.StartedAt.IsZero():
+	case s.State.Terminated != nil && s.State.Terminated.StartedAt.Unix() > 0: // one that could not be started reports 1970
 		return &s.State.Terminated.StartedAt
 	default:
 		return nil
 	}
 }
 
-// trouble says what keeps the newest pod of a pending Job from starting; nil where it is fetching, which may take its time.
+// trouble says what keeps the living pod of a pending Job from starting; nil where it is fetching, which may take its time.
 func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) *Trouble {
+	pods = slices.DeleteFunc(slices.Clone(pods), func(pod corev1.Pod) bool { return !Alive(&pod) })
 	if len(pods) == 0 {
 		return podNotCreated(job, events)
 	}
 	pod := slices.MaxFunc(pods, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	if o, ended := outcomeOfPod(&pod); ended {
+		return &Trouble{o.Class.Reason, o.Message + "; another container keeps the pod from ending", ""}
+	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
 			return &Trouble{v1alpha1.ReasonUnschedulable, "no node takes the pod of Job " + job.Name, c.Message}
@@ -276,13 +285,17 @@ func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) *Troubl
 	return &Trouble{v1alpha1.ReasonPodNotCreated, fmt.Sprintf("the pod of Job %s does not start; its events tell why", job.Name), ""}
 }
 
+// missingSecret matches the kubelet's words about a Secret, or a key of one, that does not exist; about others, such as a cache that has not
+// synced yet, it says something else.
+var missingSecret = regexp.MustCompile(`^secret ".*" not found$|^couldn't find key .* in Secret `)
+
 func troubleOfContainer(s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) *Trouble {
 	switch w.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed":
 		return &Trouble{v1alpha1.ReasonImagePullFailed, fmt.Sprintf("container %s: image %s cannot be pulled", s.Name, s.Image), w.Message}
 	case "CreateContainerConfigError":
 		reason := v1alpha1.ReasonPodNotCreated
-		if strings.Contains(strings.ToLower(w.Message), "secret") {
+		if missingSecret.MatchString(w.Message) {
 			reason = v1alpha1.ReasonSecretNotFound
 		}
 		return &Trouble{reason, fmt.Sprintf("container %s cannot be configured", s.Name), w.Message}

@@ -210,13 +210,16 @@ func TestReadJobStages(t *testing.T) {
 		"running although the Job has failed": {job: newJob(failed(batchv1.JobReasonDeadlineExceeded, "x")), pods: pods(newPod(1, migrating, terminating)),
 			want: upgrade.Job{Stage: upgrade.StageRunning, StartedAt: ptr.To(at(3)), Image: fetchedImage, Terminating: true}},
 		"a lost node's pod, declared dead": {job: newJob(), pods: pods(newPod(1, migrating, disrupted, ended)),
-			want: upgrade.Job{Stage: upgrade.StagePending, StartedAt: ptr.To(at(3)), Image: fetchedImage}},
+			want: upgrade.Job{Stage: upgrade.StagePending, StartedAt: ptr.To(at(3)), Image: fetchedImage, Trouble: noPod}},
 	} {
 		t.Run(name, c.check)
 	}
 }
 
 // TestReadJobOutcome: which terminations count, when, and what they say.
+// noPod is for a released Job whose pods are dead or not there yet, while nobody says why there is no other.
+var noPod = &upgrade.Trouble{Reason: v1alpha1.ReasonPodNotCreated, What: "Job " + jobName + " has no pod"}
+
 func TestReadJobOutcome(t *testing.T) {
 	interrupted := failure(v1alpha1.Interrupted, "told to end")
 	ran := upgrade.Job{StartedAt: ptr.To(at(3)), Image: fetchedImage}
@@ -243,11 +246,16 @@ func TestReadJobOutcome(t *testing.T) {
 		"and stays so when the node is drained at that moment": {job: newJob(), pods: pods(newPod(1, migrated(10, "Error", string(statementFailed.Encode())), disrupted, ended)),
 			want: with(upgrade.StageDone, false, outcome(v1alpha1.StatementFailed, `2_users.sql, statement 3: relation "users" does not exist (SQLSTATE 42P01)`, statementFailed))},
 		"a retryable failure waits for the Job": {job: newJob(), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
-			want: with(upgrade.StagePending, false, upgrade.Outcome{})},
+			want: func() upgrade.Job {
+				j := with(upgrade.StagePending, false, upgrade.Outcome{})
+				j.Trouble = noPod
+				return j
+			}()},
 		"and for its last pod": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), terminating)),
 			want: func() upgrade.Job {
 				j := with(upgrade.StagePending, false, upgrade.Outcome{})
 				j.Terminating = true
+				j.Trouble = &upgrade.Trouble{Reason: v1alpha1.ReasonInterrupted, What: "told to end; another container keeps the pod from ending"}
 				return j
 			}()},
 		"a retryable failure": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
@@ -280,7 +288,8 @@ func TestReadJobFetchFailure(t *testing.T) {
 	for name, c := range map[string]readCase{
 		"the image is not right": {job: newJob(), pods: pods(newPod(1, fetchFailed(15, invalid))),
 			want: upgrade.Job{Stage: upgrade.StageDone, Outcome: outcome(v1alpha1.ImageInvalid, "/migrations is not in the image", invalid)}},
-		"the registry refuses, the Job goes on": {job: newJob(), pods: pods(newPod(1, fetchFailed(30, unreachable))), want: upgrade.Job{Stage: upgrade.StagePending}},
+		"the registry refuses, the Job goes on": {job: newJob(), pods: pods(newPod(1, fetchFailed(30, unreachable))), want: upgrade.Job{Stage: upgrade.StagePending,
+			Trouble: &upgrade.Trouble{Reason: v1alpha1.ReasonImagePullFailed, What: "401 Unauthorized; another container keeps the pod from ending"}}},
 		"the registry refuses": {job: newJob(failedInTheEnd), pods: pods(newPod(1, fetchFailed(30, unreachable), ended)),
 			want: upgrade.Job{Stage: upgrade.StageDone, Finished: true, Outcome: outcome(v1alpha1.ImagePullFailed, "401 Unauthorized", unreachable)}},
 		"out of memory": {job: newJob(failedInTheEnd), pods: pods(newPod(1, fetchIs(exited(1, 9, 137, "OOMKilled", "")), ended)),
@@ -300,7 +309,7 @@ func TestReadJobEviction(t *testing.T) {
 	}
 	for name, c := range map[string]readCase{
 		"no replacement yet": {job: newJob(), pods: pods(evicted),
-			want: upgrade.Job{Stage: upgrade.StagePending, StartedAt: ptr.To(at(3)), Image: fetchedImage}},
+			want: upgrade.Job{Stage: upgrade.StagePending, StartedAt: ptr.To(at(3)), Image: fetchedImage, Trouble: noPod}},
 		"the replacement fetches": {job: newJob(), pods: pods(evicted, newPod(15, fetchIs(runningSince(16)))),
 			want: upgrade.Job{Stage: upgrade.StagePending, StartedAt: ptr.To(at(3)), Image: fetchedImage}},
 		"the replacement cannot start": {job: newJob(), pods: pods(newPod(15, fetchIs(waiting("ErrImagePull", "x"))), evicted),

@@ -4,6 +4,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -25,7 +26,7 @@ func Revision(spec *v1alpha1.DBUpgradeSpec) string {
 		}
 	}
 	add("migrations.image", spec.Migrations.Image, "")
-	add("migrations.dir", spec.Migrations.Dir, DefaultDir)
+	add("migrations.dir", cmp.Or(spec.Migrations.Dir, DefaultDir), DefaultDir)
 	add("database", DatabaseKey("", spec.Database), "")
 	return hash(facts)[:16]
 }

@@ -35,6 +35,7 @@ func TestRevisionIgnores(t *testing.T) {
 	want := upgrade.Revision(&builders.DBUpgrade().Spec)
 	for name, option := range map[string]builders.Option{
 		"dir default": func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Dir = "/migrations" },
+		"dir unset":   func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Dir = "" },
 		"pull secrets": func(o *v1alpha1.DBUpgrade) {
 			o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "registry"}}
 		},

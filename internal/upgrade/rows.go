@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/result"
 )
 
 // The rows of Decide that do more than say something, in its order.
@@ -28,7 +29,7 @@ func (s scene) record() Decision {
 	status.StartedAt, status.CompletedAt = job.StartedAt, &ended
 	status.Image = job.Image
 	status.Migration = carryVersion(outcome.Result.Migration, status.Migration)
-	a.Message, a.Since = outcome.Message, metav1.NewTime(s.Now)
+	a.Message, a.Since = result.Cut(outcome.Message, maxMessage), metav1.NewTime(s.Now)
 	if outcome.Succeeded {
 		a.Phase, a.Reason, a.InfrastructureFailures = v1alpha1.AttemptSucceeded, v1alpha1.ReasonMigrationComplete, 0
 		status.Revision = job.Revision
@@ -86,7 +87,9 @@ func (s scene) leave() Decision {
 		return s.quietly(row)
 	}
 	if len(s.unfinished()) > 0 {
-		return s.quietly(row, stop(s.removable())...)
+		d := s.quietly(row, stop(s.removable())...)
+		d.Wait = s.lingersFor()
+		return d
 	}
 	return s.quietly(row, append(s.releaseLock(), Action{Kind: RemoveFinalizer})...)
 }
@@ -123,7 +126,7 @@ func (s scene) end(phase v1alpha1.AttemptPhase, reason, message string) {
 	if s.job != nil {
 		s.attempt.JobUID = s.job.UID
 	}
-	s.attempt.Reason, s.attempt.Message = reason, message
+	s.attempt.Reason, s.attempt.Message = reason, result.Cut(message, maxMessage)
 	s.reach(phase)
 	now := metav1.NewTime(s.Now)
 	s.status.CompletedAt = &now
@@ -132,6 +135,7 @@ func (s scene) end(phase v1alpha1.AttemptPhase, reason, message string) {
 
 func (s scene) observePending() Decision {
 	s.reach(v1alpha1.AttemptPending)
+	s.attempt.JobUID = s.job.UID
 	message := fmt.Sprintf("Job %s is released; its migration has not started", s.job.Name)
 	if t := s.job.Trouble; t != nil && t.Detail != "" {
 		message = s.troubleMessage()
@@ -166,7 +170,7 @@ func (s scene) release() Decision {
 func (s scene) settle(row string, v verdict) Decision {
 	d := s.say(row, v)
 	if len(s.unfinished()) > 0 {
-		d.Do = stop(s.removable())
+		d.Do, d.Wait = stop(s.removable()), s.lingersFor()
 		return d
 	}
 	for _, job := range s.prunable() {
@@ -175,6 +179,13 @@ func (s scene) settle(row string, v verdict) Decision {
 	if s.hasFinalizer() {
 		d.Do = append(append(d.Do, s.releaseLock()...), Action{Kind: RemoveFinalizer})
 	}
+	return d
+}
+
+// clear waits until nothing is left of the attempts before.
+func (s scene) clear() Decision {
+	d := s.initializing("5 leftovers", stop(s.removable())...)
+	d.Wait = s.lingersFor()
 	return d
 }
 
@@ -187,7 +198,7 @@ func (s scene) start() Decision {
 		do = []Action{{Kind: AddFinalizer}}
 	}
 	next := v1alpha1.AttemptStatus{
-		Number: s.nextNumber(), Revision: s.revision, Generation: s.obj.Generation, Retry: retryOf(s.obj),
+		Number: s.attempt.Number + 1, Revision: s.revision, Generation: s.obj.Generation, Retry: retryOf(s.obj),
 		Phase: v1alpha1.AttemptNew, Since: metav1.NewTime(s.Now),
 	}
 	next.Job = JobName(s.obj, next.Number)
@@ -229,8 +240,11 @@ func stop(jobs []Job) []Action {
 // complete is the state of an applied revision.
 func (s scene) complete() verdict {
 	message := "The migrations are applied"
-	if s.attempt.Phase == v1alpha1.AttemptSucceeded {
+	switch s.attempt.Phase {
+	case v1alpha1.AttemptSucceeded:
 		message = s.attempt.Message
+	case v1alpha1.AttemptFailed:
+		message = fmt.Sprintf("The migrations are applied; attempt %d, of another revision, failed since and may have applied some of its own", s.attempt.Number)
 	}
 	return verdict{reason: v1alpha1.ReasonMigrationComplete, message: message, ready: true}
 }
@@ -255,5 +269,5 @@ func (s scene) backoff() time.Duration {
 	for range s.attempt.InfrastructureFailures - 1 {
 		wait = min(2*wait, maxBackoff)
 	}
-	return s.attempt.Since.Add(wait).Sub(s.Now)
+	return min(wait, s.attempt.Since.Add(wait).Sub(s.Now)) // the clock may have been set back
 }

@@ -64,7 +64,7 @@ func (s *scene) adopt() {
 		return
 	}
 	s.attempt = &v1alpha1.AttemptStatus{
-		Number: last.Attempt, Revision: last.Revision, Generation: last.Generation, Retry: last.Retry,
+		Number: last.Attempt, Revision: result.Cut(last.Revision, 64), Generation: last.Generation, Retry: result.Cut(last.Retry, 256),
 		Job: last.Name, Phase: v1alpha1.AttemptNew, Since: metav1.NewTime(s.Now),
 	}
 	s.status.Attempt = s.attempt
@@ -92,9 +92,32 @@ func (s scene) unfinished() []Job {
 	return s.jobs(func(j *Job) bool { return !j.Finished })
 }
 
-// removable are the unfinished Jobs of which nothing is running and that nobody has deleted yet.
+// removable are the unfinished Jobs that nobody has deleted yet and that would not finish by themselves: their migration has not started, or it has
+// ended some time ago and their pod goes on.
 func (s scene) removable() []Job {
-	return s.jobs(func(j *Job) bool { return !j.Finished && !j.Terminating && j.Stage != StageRunning })
+	return s.jobs(func(j *Job) bool {
+		waiting := j.Stage == StageNew || j.Stage == StagePending
+		return !j.Finished && !j.Terminating && (waiting || j.Stage == StageDone && s.lingerLeft(j) == 0)
+	})
+}
+
+// lingersFor is the time until the next Job becomes removable because its pod goes on, 0 where there is none.
+func (s scene) lingersFor() time.Duration {
+	var wait time.Duration
+	for i := range s.Jobs {
+		if j := &s.Jobs[i]; !j.Finished && !j.Terminating && j.Stage == StageDone && (wait == 0 || s.lingerLeft(j) < wait) {
+			wait = s.lingerLeft(j)
+		}
+	}
+	return wait
+}
+
+func (s scene) lingerLeft(j *Job) time.Duration {
+	ended := j.Outcome.EndedAt
+	if ended.IsZero() {
+		ended = s.attempt.Since
+	}
+	return min(lingerAfter, max(0, ended.Add(lingerAfter).Sub(s.Now)))
 }
 
 // strays are removable Jobs of another attempt than the current one. A manager that was cut off from the API server and came back late can
@@ -157,14 +180,6 @@ func needsPerson(a *v1alpha1.AttemptStatus) bool {
 	return a.Phase == v1alpha1.AttemptFailed && slices.ContainsFunc(result.Classes(), func(c result.Class) bool {
 		return !c.Retryable && c.Reason == a.Reason
 	})
-}
-
-func (s scene) nextNumber() int64 {
-	number := s.attempt.Number
-	for _, job := range s.Jobs {
-		number = max(number, job.Attempt)
-	}
-	return number + 1
 }
 
 func (s scene) releaseLock() []Action {

@@ -4,6 +4,8 @@
 package upgrade
 
 import (
+	"strings"
+
 	"github.com/google/go-containerregistry/pkg/name"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -14,9 +16,11 @@ import (
 func Validate(spec *v1alpha1.DBUpgradeSpec) field.ErrorList {
 	var errs field.ErrorList
 	image := field.NewPath("spec", "migrations", "image")
+	const wanted = "is not an image reference such as registry.example.com/team/app:v1.2.3 or …@sha256:…: "
 	if _, err := name.ParseReference(spec.Migrations.Image); err != nil {
-		errs = append(errs, field.Invalid(image, spec.Migrations.Image,
-			"is not an image reference such as registry.example.com/team/app:v1.2.3 or …@sha256:…: "+err.Error()))
+		errs = append(errs, field.Invalid(image, spec.Migrations.Image, wanted+err.Error()))
+	} else if scheme, _, found := strings.Cut(spec.Migrations.Image, "://"); found {
+		errs = append(errs, field.Invalid(image, spec.Migrations.Image, wanted+"leave "+scheme+":// out"))
 	}
 	return errs
 }

@@ -17,9 +17,9 @@ import (
 // calls counts requests by what they do. Watches are not counted: there is one for each kind, however many objects there are.
 type calls struct {
 	mu     sync.Mutex
-	off    bool
 	counts map[string]int64 // by method, resource and, of an error, status, as in "PATCH dbupgrades/status 409"
-	last   time.Time        // when the last answer came
+	open   int              // requests that wait for their answer
+	last   time.Time        // of the last answer
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -28,30 +28,42 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 func (c *calls) around(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		response, err := next.RoundTrip(r)
 		if r.URL.Query().Get("watch") != "" {
-			return response, err
+			return next.RoundTrip(r)
 		}
+		c.begin()
+		response, err := next.RoundTrip(r)
 		call := r.Method + " " + resource(r.URL.Path)
 		if err == nil && response.StatusCode >= http.StatusBadRequest {
 			call += fmt.Sprintf(" %d", response.StatusCode)
 		}
-		c.count(call)
+		c.end(call)
 		return response, err
 	})
 }
 
-func (c *calls) count(call string) {
+func (c *calls) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = time.Now()
-	if c.off {
-		return
-	}
+	c.open++
+}
+
+func (c *calls) end(call string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.counts == nil {
 		c.counts = map[string]int64{}
 	}
 	c.counts[call]++
+	c.open--
+	c.last = time.Now()
+}
+
+// quiet tells whether no request is open, and none was answered since.
+func (c *calls) quiet(since time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open == 0 && c.last.Before(since)
 }
 
 // sum adds up the calls of one sort.
@@ -67,21 +79,7 @@ func (c *calls) sum(sort func(call string) bool) int64 {
 	return sum
 }
 
-// lastAnswer is when the last answer came.
-func (c *calls) lastAnswer() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last
-}
-
 func (c *calls) total() int64 { return c.sum(func(string) bool { return true }) }
-
-// counting goes on, or is interrupted.
-func (c *calls) counting(on bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.off = !on
-}
 
 // reset forgets what was counted.
 func (c *calls) reset() {
@@ -129,4 +127,5 @@ func (c *calls) report(b *testing.B, n int) {
 	b.ReportMetric(float64(c.sum(isRead))/float64(n), "reads/object")
 	b.ReportMetric(float64(c.sum(isWrite))/float64(n), "writes/object")
 	b.ReportMetric(float64(c.sum(isEvent))/float64(n), "events/object")
+	b.Log("requests for each object:", c.each(n))
 }

@@ -38,6 +38,7 @@ import (
 
 const (
 	operatorNamespace = "dbupgrade-system"
+	operatorImage     = "registry.test/operator:test"
 	// creators is how many clients create objects at the same time.
 	creators = 16
 )
@@ -89,18 +90,17 @@ func must(b *testing.B, err error) {
 	}
 }
 
-// upgrade is the i-th DBUpgrade of a fleet. Each has a database of its own.
-func (c *cluster) upgrade(i int) client.Object {
-	name := fmt.Sprintf("app-%d", i)
+// upgrade makes a DBUpgrade with a database of its own.
+func (c *cluster) upgrade(name string) client.Object {
 	return builders.DBUpgrade(builders.Named(c.namespace, name), builders.URLSecret(name))
 }
 
-// bareJob is what a person without the operator would create in place of the i-th DBUpgrade: its Job, not suspended, and not labelled as the
+// bareJob makes what a person without the operator would create in place of a DBUpgrade: its Job, not suspended, and not labelled as the
 // operator's, so that the manager does not see it.
-func (c *cluster) bareJob(i int) client.Object {
-	obj := c.upgrade(i).(*v1alpha1.DBUpgrade)
-	obj.Status.Attempt = &v1alpha1.AttemptStatus{Number: 1, Generation: 1, Job: obj.Name + "-1"}
-	job := upgrade.BuildJob(obj, upgrade.RunnerConfig{Image: "registry.test/operator:test"})
+func (c *cluster) bareJob(name string) client.Object {
+	obj := c.upgrade(name).(*v1alpha1.DBUpgrade)
+	obj.Status.Attempt = &v1alpha1.AttemptStatus{Number: 1, Generation: 1, Job: name}
+	job := upgrade.BuildJob(obj, upgrade.RunnerConfig{Image: operatorImage})
 	job.Spec.Suspend = nil
 	for _, labels := range []map[string]string{job.Labels, job.Spec.Template.Labels} {
 		delete(labels, upgrade.LabelManagedBy)
@@ -113,24 +113,27 @@ func ready(o client.Object) bool {
 	return meta.IsStatusConditionTrue(o.(*v1alpha1.DBUpgrade).Status.Conditions, v1alpha1.ConditionReady)
 }
 
+// settled is Ready with nothing left to clean up.
+func settled(o client.Object) bool { return ready(o) && len(o.GetFinalizers()) == 0 }
+
 func complete(o client.Object) bool { return upgrade.Ended(o.(*batchv1.Job)) }
 
-// create creates n objects at once.
-func (c *cluster) create(b *testing.B, n int, object func(int) client.Object) {
+// create creates these objects at once.
+func (c *cluster) create(b *testing.B, names []string, object func(name string) client.Object) {
 	b.Helper()
-	next, errs := make(chan int), make(chan error, n)
+	next, errs := make(chan string), make(chan error, len(names))
 	var workers sync.WaitGroup
 	for range creators {
 		workers.Go(func() {
-			for i := range next {
-				if err := c.client.Create(b.Context(), object(i)); err != nil {
+			for name := range next {
+				if err := c.client.Create(b.Context(), object(name)); err != nil {
 					errs <- err
 				}
 			}
 		})
 	}
-	for i := range n {
-		next <- i
+	for _, name := range names {
+		next <- name
 	}
 	close(next)
 	workers.Wait()
@@ -138,15 +141,6 @@ func (c *cluster) create(b *testing.B, n int, object func(int) client.Object) {
 	case err := <-errs:
 		b.Fatal(err)
 	default:
-	}
-}
-
-// clear deletes everything that a fleet consists of. There is no garbage collector to do it.
-func (c *cluster) clear(b *testing.B) {
-	b.Helper()
-	for _, o := range []client.Object{&v1alpha1.DBUpgrade{}, &batchv1.Job{}, &corev1.Pod{}} {
-		must(b, c.client.DeleteAllOf(b.Context(), o, client.InNamespace(c.namespace),
-			client.PropagationPolicy(metav1.DeletePropagationBackground), client.GracePeriodSeconds(0)))
 	}
 }
 
@@ -179,7 +173,7 @@ func (c *cluster) play(b *testing.B) (*stage, func()) {
 	}
 }
 
-// handle calls a function for each object of a kind that there is, and after each change, one call at a time.
+// handle calls a function for each object of a kind that there is, and after each change, one call at a time, until the returned function is called.
 func (s *stage) handle(b *testing.B, kind client.Object, see func(client.Object)) func() {
 	b.Helper()
 	informer, err := s.cache.GetInformer(s.ctx, kind, cache.BlockUntilSynced(false))
@@ -192,26 +186,59 @@ func (s *stage) handle(b *testing.B, kind client.Object, see func(client.Object)
 	return func() { must(b, informer.RemoveEventHandler(handle)) }
 }
 
-// run creates n objects at once and returns how long it took until all of them were done.
-func (s *stage) run(b *testing.B, n int, object func(int) client.Object, done func(client.Object) bool) time.Duration {
+// await returns a function that waits until all these objects have become done and returns when that was.
+func (s *stage) await(b *testing.B, names []string, kind client.Object, done func(client.Object) bool) func() time.Time {
 	b.Helper()
-	finished, all := map[string]bool{}, make(chan struct{})
-	stop := s.handle(b, object(0), func(o client.Object) {
-		if !done(o) || finished[o.GetName()] {
+	missing, end := map[string]bool{}, make(chan time.Time, 1)
+	for _, name := range names {
+		missing[name] = true
+	}
+	forget := s.handle(b, kind, func(o client.Object) {
+		if !missing[o.GetName()] || !done(o) {
 			return
 		}
-		finished[o.GetName()] = true
-		if len(finished) == n {
-			close(all)
+		delete(missing, o.GetName())
+		if len(missing) == 0 {
+			end <- time.Now()
 		}
 	})
-	defer stop()
-	start := time.Now()
-	s.create(b, n, object)
-	select {
-	case <-all:
-	case <-s.ctx.Done():
-		b.Fatal(context.Cause(s.ctx))
+	return func() time.Time {
+		b.Helper()
+		defer forget()
+		select {
+		case at := <-end:
+			return at
+		case <-s.ctx.Done():
+			b.Fatal(context.Cause(s.ctx))
+			return time.Time{}
+		}
 	}
-	return time.Since(start)
+}
+
+// upgrades creates DBUpgrades at once and returns how long it took until all were Ready, and until all were settled.
+func (s *stage) upgrades(b *testing.B, names []string) (time.Duration, time.Duration) {
+	b.Helper()
+	allReady := s.await(b, names, &v1alpha1.DBUpgrade{}, ready)
+	allSettled := s.await(b, names, &v1alpha1.DBUpgrade{}, settled)
+	start := time.Now()
+	s.create(b, names, s.upgrade)
+	return allReady().Sub(start), allSettled().Sub(start)
+}
+
+// bareJobs creates Jobs at once and returns how long it took until all were Complete.
+func (s *stage) bareJobs(b *testing.B, names []string) time.Duration {
+	b.Helper()
+	allComplete := s.await(b, names, &batchv1.Job{}, complete)
+	start := time.Now()
+	s.create(b, names, s.bareJob)
+	return allComplete().Sub(start)
+}
+
+// fleet names n objects.
+func fleet(prefix string, n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s-%d", prefix, i)
+	}
+	return names
 }

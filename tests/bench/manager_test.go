@@ -28,7 +28,7 @@ import (
 const workers = 8
 
 // quietFor is how long nothing must happen to count as rest.
-const quietFor = 300 * time.Millisecond
+const quietFor = 500 * time.Millisecond
 
 // manager is a manager as main.go makes it, without leader election, servers and webhook. It runs until stop.
 type manager struct {
@@ -64,7 +64,7 @@ func (c *cluster) startManager(b *testing.B, objects int) *manager {
 func (m *manager) reconciler(c client.Client) *controllers.DBUpgradeReconciler {
 	return &controllers.DBUpgradeReconciler{
 		Client: c, Live: m.GetAPIReader(), Recorder: m.GetEventRecorder("dbupgrade-controller"), Clock: clock.RealClock{},
-		Namespace: operatorNamespace, Runner: upgrade.RunnerConfig{Image: "registry.test/operator:test"},
+		Namespace: operatorNamespace, Runner: upgrade.RunnerConfig{Image: operatorImage},
 		Workers: workers, Metrics: controllers.NewMetrics(m.GetClient()),
 	}
 }
@@ -79,7 +79,7 @@ func (m *manager) stop(b *testing.B) {
 func (m *manager) rest(b *testing.B) {
 	b.Helper()
 	for before, since := int64(-1), time.Now(); time.Since(since) < quietFor; {
-		if now := m.notes.reconciles.Load(); now != before || m.calls.lastAnswer().After(since) {
+		if now := m.notes.reconciles.Load(); now != before || !m.calls.quiet(since) {
 			before, since = now, time.Now()
 		}
 		select {

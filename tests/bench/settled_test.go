@@ -5,7 +5,6 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 	"testing"
 	"time"
@@ -42,7 +41,7 @@ func (c *cluster) settle(b *testing.B, n int) {
 	defer leave()
 	m := c.startManager(b, n)
 	defer m.stop(b)
-	s.run(b, n, c.upgrade, ready)
+	s.upgrades(b, fleet("app", n))
 	m.rest(b)
 }
 
@@ -68,7 +67,6 @@ func benchmarkStart(b *testing.B, c *cluster, empty float64) {
 	b.ReportMetric((held-empty)/(1<<10)/settledObjects, "KiB/object")
 	b.ReportMetric(float64(m.notes.reconciles.Load())/settledObjects, "reconciles/object")
 	m.calls.report(b, settledObjects)
-	b.Log("requests for each object:", m.calls.each(settledObjects))
 }
 
 // benchmarkIdle counts what a manager does while nothing happens. Any write is an error.
@@ -98,10 +96,10 @@ func benchmarkReconcile(b *testing.B, c *cluster) {
 	<-m.notes.complete
 	m.rest(b)
 	m.calls.reset()
-	r, i := m.reconciler(m.GetClient()), 0
+	r, names, i := m.reconciler(m.GetClient()), fleet("app", settledObjects), 0
 	b.ReportAllocs()
 	for b.Loop() {
-		key := types.NamespacedName{Namespace: c.namespace, Name: fmt.Sprintf("app-%d", i%settledObjects)}
+		key := types.NamespacedName{Namespace: c.namespace, Name: names[i%settledObjects]}
 		result, err := r.Reconcile(context.Background(), ctrl.Request{NamespacedName: key})
 		if err != nil || result != (ctrl.Result{}) {
 			b.Fatalf("%+v, %v", result, err)

@@ -5,6 +5,7 @@ package webhook
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,12 +110,19 @@ func TestSchemaRefuses(t *testing.T) {
 				o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: ""}}
 			},
 			"spec.migrations.imagePullSecrets", "every entry needs a name"},
+		"pull secret named twice": {
+			func(o *v1alpha1.DBUpgrade) {
+				o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "a"}, {Name: "a"}}
+			}, "spec.migrations.imagePullSecrets[1]", "Duplicate value"},
 		"too many pull secrets": {
 			func(o *v1alpha1.DBUpgrade) {
-				for range 9 {
-					o.Spec.Migrations.ImagePullSecrets = append(o.Spec.Migrations.ImagePullSecrets, corev1.LocalObjectReference{Name: "a"})
+				for i := range 9 {
+					o.Spec.Migrations.ImagePullSecrets = append(o.Spec.Migrations.ImagePullSecrets, corev1.LocalObjectReference{Name: fmt.Sprint(i)})
 				}
 			}, "spec.migrations.imagePullSecrets", "8"},
+		"no key that a Secret could have": {
+			func(o *v1alpha1.DBUpgrade) { o.Spec.Database.Connection.URLSecretRef.Key = "a key" },
+			"spec.database.connection.urlSecretRef.key", "[-._a-zA-Z0-9]"},
 		"no connection": {
 			func(o *v1alpha1.DBUpgrade) { o.Spec.Database.Connection = nil }, "spec.database.connection", "urlSecretRef is required"},
 		"unknown type": {
