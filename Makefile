@@ -44,7 +44,7 @@ clean: ## Remove what was built, tools and control plane included.
 ##@ Check
 
 .PHONY: test
-test: prerequisites envtest-assets $(BIN)/atlas ## Run all tests, with the race detector.
+test: prerequisites envtest-assets $(BIN)/atlas $(BIN)/kustomize ## Run all tests, with the race detector.
 	go test -race -timeout 20m $(TESTFLAGS) ./...
 
 .PHONY: test-unit

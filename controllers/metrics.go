@@ -50,7 +50,7 @@ func NewMetrics(reader client.Reader) *Metrics {
 		reader: reader,
 		migrations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dbupgrade_migrations_total",
-			Help: "Attempts that ended, by result (Succeeded, Failed, Stuck, Cancelled) and, of failed ones, class of failure.",
+			Help: "Attempts whose Job ended, by result (Succeeded, Failed) and, of failed ones, class of failure.",
 		}, []string{"result", "class"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "dbupgrade_migration_duration_seconds",

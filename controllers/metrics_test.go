@@ -81,14 +81,13 @@ dbupgrade_status_scrape_failures_total 1
 func TestMetricsRecorded(t *testing.T) {
 	m := NewMetrics(objects{})
 	m.AttemptEnded("Succeeded", "", 0)
-	m.AttemptEnded("Failed", "StatementFailed", 5400)
-	m.AttemptEnded("Stuck", "", -1)
+	m.AttemptEnded("Failed", "ImagePullFailed", -1)
 	m.LockWaited(0.2)
-	if got := testutil.ToFloat64(m.migrations.WithLabelValues("Failed", "StatementFailed")); got != 1 {
+	if got := testutil.ToFloat64(m.migrations.WithLabelValues("Failed", "ImagePullFailed")); got != 1 {
 		t.Errorf("failed attempts = %v, want 1", got)
 	}
-	if got := testutil.CollectAndCount(m.duration); got != 2 {
-		t.Errorf("results with a duration = %d, want 2: an attempt that never started has none", got)
+	if got := testutil.CollectAndCount(m.duration); got != 1 {
+		t.Errorf("results with a duration = %d, want 1: a migration that never started has none", got)
 	}
 	want := `
 # HELP dbupgrade_lock_wait_seconds Time from the creation of an attempt's Job until it had the lock of its database and was let go, in seconds.

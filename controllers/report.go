@@ -64,7 +64,7 @@ func (r *DBUpgradeReconciler) tellEnd(obj *v1alpha1.DBUpgrade, status v1alpha1.D
 	default:
 		return
 	}
-	seconds := 0.0
+	seconds := -1.0 // it may have ended before it started
 	if status.StartedAt != nil && status.CompletedAt != nil {
 		seconds = status.CompletedAt.Sub(status.StartedAt.Time).Seconds()
 	}

@@ -72,6 +72,9 @@ func VanishedJob(attempt *v1alpha1.AttemptStatus, pods []corev1.Pod) Job {
 
 // readPods fills in what pods tell. ended says that no further pod will come.
 //
+// Every pod with the Job's labels counts as alive while it is, but only one that the Job owns is believed about the outcome: labels are
+// anybody's who may create pods.
+//
 // A success, and a failure that needs a person, are final as soon as a container says so: the Job controller takes seconds more to
 // say the same. Any other failure waits for the Job to end, because a pod that was evicted is replaced within the same Job.
 func (j *Job) readPods(pods []corev1.Pod, ended bool) {
@@ -100,6 +103,10 @@ func (j *Job) readPods(pods []corev1.Pod, ended bool) {
 		}
 	}
 	for i := range pods {
+		owner := metav1.GetControllerOf(&pods[i])
+		if owner == nil || owner.UID != j.UID {
+			continue
+		}
 		outcome, known := outcomeOfPod(&pods[i])
 		if known && (outcome.Succeeded || !outcome.Class.Retryable || j.Finished) {
 			j.Stage, j.Outcome = StageDone, outcome

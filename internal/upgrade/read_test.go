@@ -64,7 +64,8 @@ var failedInTheEnd = failed(batchv1.JobReasonBackoffLimitExceeded, "Job has reac
 func newPod(seconds int, options ...func(*corev1.Pod)) corev1.Pod {
 	initializing := corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}
 	p := corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: jobName + "-" + string(rune('a'+seconds%26)) + "7k2p", CreationTimestamp: at(seconds)},
+		ObjectMeta: metav1.ObjectMeta{Name: jobName + "-" + string(rune('a'+seconds%26)) + "7k2p", CreationTimestamp: at(seconds),
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "batch/v1", Kind: "Job", Name: jobName, UID: "job-1", Controller: ptr.To(true)}}},
 		Status: corev1.PodStatus{
 			Phase:                 corev1.PodPending,
 			Conditions:            []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}},
@@ -77,6 +78,8 @@ func newPod(seconds int, options ...func(*corev1.Pod)) corev1.Pod {
 	}
 	return p
 }
+
+func disowned(p *corev1.Pod) { p.OwnerReferences = nil }
 
 func fetchIs(state corev1.ContainerState) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Status.InitContainerStatuses[0].State = state }
@@ -245,6 +248,12 @@ func TestReadJobOutcome(t *testing.T) {
 			want: with(upgrade.StageDone, false, outcome(v1alpha1.StatementFailed, `2_users.sql, statement 3: relation "users" does not exist (SQLSTATE 42P01)`, statementFailed))},
 		"and stays so when the node is drained at that moment": {job: newJob(), pods: pods(newPod(1, migrated(10, "Error", string(statementFailed.Encode())), disrupted, ended)),
 			want: with(upgrade.StageDone, false, outcome(v1alpha1.StatementFailed, `2_users.sql, statement 3: relation "users" does not exist (SQLSTATE 42P01)`, statementFailed))},
+		"a pod that only looks like the Job's is not believed": {job: newJob(), pods: pods(newPod(1, migrated(0, "Completed", string(applied.Encode())), disowned, ended)),
+			want: func() upgrade.Job {
+				j := with(upgrade.StagePending, false, upgrade.Outcome{})
+				j.Trouble = noPod
+				return j
+			}()},
 		"a retryable failure waits for the Job": {job: newJob(), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
 			want: func() upgrade.Job {
 				j := with(upgrade.StagePending, false, upgrade.Outcome{})
@@ -509,6 +518,8 @@ func TestVanishedJob(t *testing.T) {
 		"it migrates and ends": {pods(newPod(1, migrating, terminating)), upgrade.Job{Stage: upgrade.StageRunning, StartedAt: ptr.To(at(3)), Image: fetchedImage, Terminating: true}},
 		"an orphan succeeded": {pods(newPod(1, migrated(0, "Completed", string(applied.Encode())), ended)),
 			upgrade.Job{Stage: upgrade.StageDone, Finished: true, StartedAt: ptr.To(at(3)), Image: fetchedImage, Outcome: succeeded("The database is at version 2", applied)}},
+		"a disowned pod succeeded": {pods(newPod(1, migrated(0, "Completed", string(applied.Encode())), disowned, ended)),
+			upgrade.Job{Stage: upgrade.StageDone, Finished: true, StartedAt: ptr.To(at(3)), Image: fetchedImage, Outcome: lost}},
 		"an orphan was interrupted": {pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
 			upgrade.Job{Stage: upgrade.StageDone, Finished: true, StartedAt: ptr.To(at(3)), Image: fetchedImage, Outcome: outcome(v1alpha1.Interrupted, "told to end", interrupted)}},
 		"an orphan died without a word": {pods(newPod(1, migrating, ended)),

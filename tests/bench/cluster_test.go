@@ -50,6 +50,8 @@ func TestMain(m *testing.M) {
 
 // cluster is an API server of one benchmark alone, so that none pays for what another left behind.
 type cluster struct {
+	ctx       context.Context // ends with the benchmark, or with what makes it pointless to go on
+	fail      context.CancelCauseFunc
 	scheme    *runtime.Scheme
 	admin     *rest.Config
 	operator  *rest.Config // the manager's ServiceAccount: unlike an administrator's, its requests take their turn in the API server
@@ -69,6 +71,8 @@ func startCluster(b *testing.B) *cluster {
 		}
 	})
 	c := &cluster{scheme: runtime.NewScheme(), admin: admin}
+	c.ctx, c.fail = context.WithCancelCause(b.Context())
+	b.Cleanup(func() { c.fail(nil) })
 	utilruntime.Must(clientgoscheme.AddToScheme(c.scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(c.scheme))
 	admin.QPS = -1
@@ -147,28 +151,26 @@ func (c *cluster) create(b *testing.B, names []string, object func(name string) 
 // stage is where a fleet is played: what the cluster does by itself, and somebody who watches.
 type stage struct {
 	*cluster
-	ctx   context.Context
-	fail  context.CancelCauseFunc
 	cache cache.Cache
 }
 
 // play starts the kubelet, until the returned function is called.
 func (c *cluster) play(b *testing.B) (*stage, func()) {
 	b.Helper()
-	ctx, cancel := context.WithCancelCause(b.Context())
 	all, err := cache.New(c.admin, cache.Options{Scheme: c.scheme})
 	must(b, err)
-	s := &stage{cluster: c, ctx: ctx, fail: cancel, cache: all}
-	s.handle(b, &batchv1.Job{}, newKubelet(ctx, c.client, cancel).see)
+	s := &stage{cluster: c, cache: all}
+	s.handle(b, &batchv1.Job{}, newKubelet(c).see)
+	ctx, cancel := context.WithCancel(c.ctx)
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		if err := all.Start(ctx); err != nil {
-			cancel(err)
+			c.fail(fmt.Errorf("watch the cluster: %w", err))
 		}
 	}()
 	return s, func() {
-		cancel(nil)
+		cancel()
 		<-stopped
 	}
 }

@@ -25,11 +25,11 @@ func benchmarkFleet(b *testing.B, n int) {
 	s, leave := c.play(b)
 	defer leave()
 	m := c.startManager(b, 0)
-	defer m.stop(b)
+	defer m.stop()
 
 	s.upgrades(b, fleet("warm", 20)) // connections are made, buffers grow
 	s.bareJobs(b, fleet("warm", 20))
-	m.rest(b)
+	c.rest(b, m)
 	m.calls.reset()
 
 	var ready, settled, jobs time.Duration
@@ -44,7 +44,7 @@ func benchmarkFleet(b *testing.B, n int) {
 			leg()
 			legs++
 			b.StopTimer()
-			m.rest(b)
+			c.rest(b, m)
 			b.StartTimer()
 		}
 	}

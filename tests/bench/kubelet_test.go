@@ -4,7 +4,6 @@
 package bench
 
 import (
-	"context"
 	"fmt"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -24,15 +23,13 @@ const playedAtOnce = 32
 
 // kubelet runs every Job that may start to success, writing what Job controller and kubelet write, and takes no time beside that.
 type kubelet struct {
-	ctx    context.Context
-	client client.Client
-	fail   context.CancelCauseFunc
-	slots  chan struct{}
-	seen   map[types.UID]bool
+	*cluster
+	slots chan struct{}
+	seen  map[types.UID]bool
 }
 
-func newKubelet(ctx context.Context, c client.Client, fail context.CancelCauseFunc) *kubelet {
-	return &kubelet{ctx: ctx, client: c, fail: fail, slots: make(chan struct{}, playedAtOnce), seen: map[types.UID]bool{}}
+func newKubelet(c *cluster) *kubelet {
+	return &kubelet{cluster: c, slots: make(chan struct{}, playedAtOnce), seen: map[types.UID]bool{}}
 }
 
 // see starts a Job once that is not suspended and has not been started.

@@ -5,6 +5,7 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,13 +37,13 @@ type manager struct {
 	calls  *calls
 	notes  *notes
 	cancel context.CancelFunc
-	ended  chan error
+	ended  chan struct{}
 }
 
 // startManager starts a manager. Its notes are complete once it has come to reconcile so many objects.
 func (c *cluster) startManager(b *testing.B, objects int) *manager {
 	b.Helper()
-	m := &manager{calls: &calls{}, ended: make(chan error, 1)}
+	m := &manager{calls: &calls{}, ended: make(chan struct{})}
 	operator := rest.CopyConfig(c.operator)
 	operator.Wrap(m.calls.around)
 	var err error
@@ -55,9 +56,14 @@ func (c *cluster) startManager(b *testing.B, objects int) *manager {
 	must(b, err)
 	m.notes = &notes{Client: m.GetClient(), objects: objects, seen: map[types.NamespacedName]bool{}, complete: make(chan struct{})}
 	must(b, m.reconciler(m.notes).SetupWithManager(m))
-	ctx, cancel := context.WithCancel(b.Context())
+	ctx, cancel := context.WithCancel(c.ctx)
 	m.cancel = cancel
-	go func() { m.ended <- m.Start(ctx) }()
+	go func() {
+		defer close(m.ended)
+		if err := m.Start(ctx); err != nil {
+			c.fail(fmt.Errorf("the manager: %w", err))
+		}
+	}()
 	return m
 }
 
@@ -69,23 +75,32 @@ func (m *manager) reconciler(c client.Client) *controllers.DBUpgradeReconciler {
 	}
 }
 
-func (m *manager) stop(b *testing.B) {
-	b.Helper()
+func (m *manager) stop() {
 	m.cancel()
-	must(b, <-m.ended)
+	<-m.ended
+}
+
+// reconciled waits until the manager has come to reconcile every object.
+func (c *cluster) reconciled(b *testing.B, m *manager) {
+	b.Helper()
+	select {
+	case <-m.notes.complete:
+	case <-c.ctx.Done():
+		b.Fatal(context.Cause(c.ctx))
+	}
 }
 
 // rest waits until the manager makes no request and reconciles nothing any more.
-func (m *manager) rest(b *testing.B) {
+func (c *cluster) rest(b *testing.B, m *manager) {
 	b.Helper()
 	for before, since := int64(-1), time.Now(); time.Since(since) < quietFor; {
 		if now := m.notes.reconciles.Load(); now != before || !m.calls.quiet(since) {
 			before, since = now, time.Now()
 		}
 		select {
-		case err := <-m.ended:
-			b.Fatalf("the manager ended: %v", err)
-		case <-time.After(quietFor / 10): // rest is what no watch tells of
+		case <-time.After(quietFor / 10): // no watch tells that nothing happens
+		case <-c.ctx.Done():
+			b.Fatal(context.Cause(c.ctx))
 		}
 	}
 }

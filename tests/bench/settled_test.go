@@ -24,9 +24,9 @@ func BenchmarkSettled(b *testing.B) {
 	c := startCluster(b)
 	before := heap()
 	m := c.startManager(b, 0)
-	m.rest(b)
+	c.rest(b, m)
 	empty := heap() - before
-	m.stop(b)
+	m.stop()
 	c.settle(b, settledObjects)
 
 	b.Run("start", func(b *testing.B) { benchmarkStart(b, c, empty) })
@@ -40,9 +40,9 @@ func (c *cluster) settle(b *testing.B, n int) {
 	s, leave := c.play(b)
 	defer leave()
 	m := c.startManager(b, n)
-	defer m.stop(b)
+	defer m.stop()
 	s.upgrades(b, fleet("app", n))
-	m.rest(b)
+	c.rest(b, m)
 }
 
 // benchmarkStart measures from the start of a manager until it has reconciled every object once, and the heap that it then holds.
@@ -54,11 +54,11 @@ func benchmarkStart(b *testing.B, c *cluster, empty float64) {
 		before := heap()
 		b.StartTimer()
 		m = c.startManager(b, settledObjects)
-		<-m.notes.complete
+		c.reconciled(b, m)
 		b.StopTimer()
-		m.rest(b)
+		c.rest(b, m)
 		held += heap() - before
-		m.stop(b)
+		m.stop()
 		b.StartTimer()
 	}
 	held /= float64(b.N)
@@ -72,9 +72,9 @@ func benchmarkStart(b *testing.B, c *cluster, empty float64) {
 // benchmarkIdle counts what a manager does while nothing happens. Any write is an error.
 func benchmarkIdle(b *testing.B, c *cluster) {
 	m := c.startManager(b, settledObjects)
-	defer m.stop(b)
-	<-m.notes.complete
-	m.rest(b)
+	defer m.stop()
+	c.reconciled(b, m)
+	c.rest(b, m)
 	m.calls.reset()
 	reconciles := m.notes.reconciles.Load()
 	for b.Loop() {
@@ -92,9 +92,9 @@ func benchmarkIdle(b *testing.B, c *cluster) {
 // benchmarkReconcile measures one reconcile of a settled object among many. It must make no request and wait for nothing.
 func benchmarkReconcile(b *testing.B, c *cluster) {
 	m := c.startManager(b, settledObjects)
-	defer m.stop(b)
-	<-m.notes.complete
-	m.rest(b)
+	defer m.stop()
+	c.reconciled(b, m)
+	c.rest(b, m)
 	m.calls.reset()
 	r, names, i := m.reconciler(m.GetClient()), fleet("app", settledObjects), 0
 	b.ReportAllocs()

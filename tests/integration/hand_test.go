@@ -169,9 +169,9 @@ func (h *hand) drive(done until) *v1alpha1.DBUpgrade {
 			return obj
 		}
 		before := h.wire.writes()
-		result, err := h.reconcile()
-		if err != nil && !h.wire.tampers() {
-			h.t.Fatalf("reconcile: %v", err)
+		result, failed := h.reconcile()
+		if failed != nil && !h.wire.tampers() {
+			h.t.Fatalf("reconcile: %v", failed)
 		}
 		h.wire.revive()
 		moved, err := h.player.Step(h.ctx)
@@ -179,7 +179,7 @@ func (h *hand) drive(done until) *v1alpha1.DBUpgrade {
 		if obj = h.get(); done(obj) {
 			return obj
 		}
-		if moved || h.wire.writes() != before || h.player.Await(100*time.Millisecond) {
+		if moved || failed != nil || h.wire.writes() != before || h.player.Await(100*time.Millisecond) {
 			continue
 		}
 		if result.RequeueAfter == 0 {

@@ -145,7 +145,7 @@ func TestBudget(t *testing.T) {
 	h.setImage(h.image("app:v2", steps(2, "SELECT pg_sleep(60);\n")))
 	h.player.Wait = false
 	h.drive(reason(v1alpha1.ReasonMigrationInProgress))
-	h.awaitQuery("pg_sleep")
+	h.awaitSleep()
 	before = h.wire.count()
 	for range 3 {
 		result, err := h.reconcile()
@@ -359,7 +359,7 @@ func TestEviction(t *testing.T) {
 	h.create(h.image("app:v1", steps(1, "SELECT pg_sleep(1.5);\n")))
 	h.player.Wait = false
 	h.drive(reason(v1alpha1.ReasonMigrationInProgress))
-	h.awaitQuery("pg_sleep")
+	h.awaitSleep()
 	h.must(h.player.Evict(h.ctx))
 	h.player.Wait = true
 	obj := h.drive(settled)
