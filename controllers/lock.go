@@ -59,17 +59,11 @@ func (r *DBUpgradeReconciler) takeLock(ctx context.Context, obj *v1alpha1.DBUpgr
 				lease.Annotations[annotationHolderNamespace], lease.Annotations[annotationHolderName], lease.Annotations[annotationHolderJob]),
 		}, nil
 	}
-	if err := r.confirm(ctx, obj); err != nil {
-		return nil, err
-	}
 	r.hold(lease, obj, job)
 	return nil, r.Update(ctx, lease)
 }
 
 func (r *DBUpgradeReconciler) createLock(ctx context.Context, obj *v1alpha1.DBUpgrade, job upgrade.Job) error {
-	if err := r.confirm(ctx, obj); err != nil {
-		return err
-	}
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: lockName(obj), Namespace: r.Namespace}}
 	r.hold(lease, obj, job)
 	err := r.Create(ctx, lease)

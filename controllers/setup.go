@@ -14,10 +14,13 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
@@ -98,7 +101,7 @@ func (r *DBUpgradeReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Owns(&batchv1.Job{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(r.ownersOfPod)).
 		Watches(&corev1.Event{}, handler.EnqueueRequestsFromMapFunc(r.ownersOfEvent)).
-		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(r.waitersOfLock)).
+		Watches(&coordinationv1.Lease{}, handler.EnqueueRequestsFromMapFunc(r.waitersOfLock), builder.WithPredicates(onlyDeletion())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: r.Workers, ReconciliationTimeout: reconcileTimeout}).
 		Complete(r)
 }
@@ -115,6 +118,14 @@ func (r *DBUpgradeReconciler) ownersOfEvent(ctx context.Context, event client.Ob
 		return nil
 	}
 	return r.requests(ctx, client.InNamespace(job.Namespace), client.MatchingFields{indexUID: controllerUID(job)})
+}
+
+// onlyDeletion: a lock becomes free in no other way that a watch could tell of.
+func onlyDeletion() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(event.CreateEvent) bool { return false },
+		UpdateFunc: func(event.UpdateEvent) bool { return false },
+	}
 }
 
 // waitersOfLock wakes everybody who may be waiting for a database.
