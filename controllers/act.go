@@ -130,7 +130,7 @@ func (r *DBUpgradeReconciler) releaseJob(ctx context.Context, obj *v1alpha1.DBUp
 	return nil
 }
 
-// stopJob deletes a Job whose migration has not started, after a live look at its pods. Foreground deletion keeps the Job until they are gone.
+// stopJob deletes a Job whose migration has not started, or has long ended, after a live look at its pods. Foreground deletion keeps the Job until they are gone.
 func (r *DBUpgradeReconciler) stopJob(ctx context.Context, namespace string, job upgrade.Job) error {
 	pods, err := r.livePods(ctx, namespace, job.UID)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -46,13 +47,8 @@ func (r *DBUpgradeReconciler) observe(ctx context.Context, key types.NamespacedN
 		}
 		seen.Jobs = append(seen.Jobs, read)
 	}
-	vanished, err := r.vanishedJob(ctx, obj, seen.Jobs)
-	if err != nil {
-		return seen, err
-	}
-	seen.Jobs = append(seen.Jobs, vanished...)
 	seen.DBUpgrade = obj
-	return seen, nil
+	return seen, r.lookForJob(ctx, &seen)
 }
 
 // readJob reads a Job with its pods and, where it has none, with what the Job controller says about that.
@@ -66,31 +62,37 @@ func (r *DBUpgradeReconciler) readJob(ctx context.Context, job *batchv1.Job, pod
 	return upgrade.ReadJob(job, pods, events.Items), nil
 }
 
-// vanishedJob looks for the Job of the current attempt where the cache has none although there was one. Only a live look can tell a Job that
-// somebody deleted from a cache that lags, and only live pods can tell whether its migration still runs.
-func (r *DBUpgradeReconciler) vanishedJob(ctx context.Context, obj *v1alpha1.DBUpgrade, seen []upgrade.Job) ([]upgrade.Job, error) {
-	attempt := obj.Status.Attempt
+// lookForJob looks for the Job of the current attempt where the cache has none although there was one. Only a live look can tell a Job that
+// somebody deleted from one that somebody took the label or the owner from, and from a cache that lags; and only live pods can tell whether the
+// migration of a deleted Job still runs.
+func (r *DBUpgradeReconciler) lookForJob(ctx context.Context, seen *upgrade.Observation) error {
+	obj, attempt := seen.DBUpgrade, seen.DBUpgrade.Status.Attempt
 	if attempt == nil || attempt.Phase.Ended() || attempt.JobUID == "" {
-		return nil, nil
+		return nil
 	}
-	for _, job := range seen {
-		if job.UID == attempt.JobUID {
-			return nil, nil
-		}
+	if slices.ContainsFunc(seen.Jobs, func(job upgrade.Job) bool { return job.UID == attempt.JobUID }) {
+		return nil
 	}
 	job := &batchv1.Job{}
 	err := r.Live.Get(ctx, types.NamespacedName{Namespace: obj.Namespace, Name: attempt.Job}, job)
 	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("get Job %s: %w", attempt.Job, err)
+		return fmt.Errorf("get Job %s: %w", attempt.Job, err)
 	}
-	if err == nil && job.UID == attempt.JobUID {
-		return nil, errStale
+	found := err == nil && job.UID == attempt.JobUID
+	if found && metav1.IsControlledBy(job, obj) && job.Labels[upgrade.LabelManagedBy] == upgrade.ManagedBy {
+		return errStale
 	}
 	pods, err := r.livePods(ctx, obj.Namespace, attempt.JobUID)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return []upgrade.Job{upgrade.VanishedJob(attempt, pods)}, nil
+	if found {
+		seen.Unwatched = true
+		seen.Jobs = append(seen.Jobs, upgrade.ReadJob(job, pods, nil))
+	} else {
+		seen.Jobs = append(seen.Jobs, upgrade.VanishedJob(attempt, pods))
+	}
+	return nil
 }
 
 // livePods are the pods of a Job as the API server has them.

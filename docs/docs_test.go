@@ -49,7 +49,7 @@ func rowsOfDecide(t *testing.T) []string {
 			switch f, ok := d.(*ast.FuncDecl); {
 			case ok && f.Recv != nil:
 				methods[f.Name.Name] = f.Body
-			case ok && f.Name.Name == "Decide":
+			case ok && f.Name.Name == "decide":
 				decide = f.Body
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,46 +15,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/kube-openapi/pkg/validation/spec"
-	"k8s.io/kube-openapi/pkg/validation/strfmt"
-	"k8s.io/kube-openapi/pkg/validation/validate"
-	"sigs.k8s.io/yaml"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/tests/builders"
+	"github.com/subganapathy/automatic-db-upgrades/tests/crd"
 )
-
-func readCRD(t *testing.T) apiextensionsv1.CustomResourceDefinitionSpec {
-	t.Helper()
-	data, err := os.ReadFile("../../config/crd/bases/dbupgrade.subbug.learning_dbupgrades.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var crd apiextensionsv1.CustomResourceDefinition
-	if err := yaml.UnmarshalStrict(data, &crd); err != nil {
-		t.Fatal(err)
-	}
-	if len(crd.Spec.Versions) != 1 {
-		t.Fatalf("%d versions", len(crd.Spec.Versions))
-	}
-	return crd.Spec
-}
-
-// at walks down the schema; [] stands for the items of a list.
-func at(t *testing.T, schema apiextensionsv1.JSONSchemaProps, path string) apiextensionsv1.JSONSchemaProps {
-	t.Helper()
-	for step := range strings.SplitSeq(path, ".") {
-		name, list := strings.CutSuffix(step, "[]")
-		next, ok := schema.Properties[name]
-		if !ok {
-			t.Fatalf("%s: no %s", path, name)
-		}
-		if schema = next; list {
-			schema = *next.Items.Schema
-		}
-	}
-	return schema
-}
 
 // constants are the values of all constants of a type in this package's source.
 func constants(t *testing.T, typeName string) []string {
@@ -87,28 +51,18 @@ func constants(t *testing.T, typeName string) []string {
 
 // TestEnums: a constant that the CRD does not list would make the API server refuse the object that holds it.
 func TestEnums(t *testing.T) {
-	root := *readCRD(t).Versions[0].Schema.OpenAPIV3Schema
 	for path, typeName := range map[string]string{
 		"spec.database.type":             "DatabaseType",
 		"status.attempt.phase":           "AttemptPhase",
 		"status.history[].result":        "AttemptPhase",
 		"status.migration.failure.class": "FailureClass",
 	} {
-		var listed []string
-		for _, raw := range at(t, root, path).Enum {
-			var value string
-			if err := json.Unmarshal(raw.Raw, &value); err != nil {
-				t.Fatal(err)
-			}
-			listed = append(listed, value)
-		}
 		want := constants(t, typeName)
 		if len(want) == 0 {
 			t.Errorf("no constant of type %s", typeName)
 		}
 		slices.Sort(want)
-		slices.Sort(listed)
-		if diff := cmp.Diff(want, listed); diff != "" {
+		if diff := cmp.Diff(want, crd.Enum(t, path)); diff != "" {
 			t.Errorf("%s: -constants +CRD:\n%s", path, diff)
 		}
 	}
@@ -144,20 +98,19 @@ func TestEverythingIsBounded(t *testing.T) {
 			walk(path+"{}", *s.AdditionalProperties.Schema)
 		}
 	}
-	root := readCRD(t).Versions[0].Schema.OpenAPIV3Schema
-	walk("spec", at(t, *root, "spec"))
-	walk("status", at(t, *root, "status"))
+	walk("spec", crd.Schema(t, "spec"))
+	walk("status", crd.Schema(t, "status"))
 }
 
 // TestNames: manifests, dashboards and people know the kind by these.
 func TestNames(t *testing.T) {
-	crd := readCRD(t)
-	version := crd.Versions[0]
-	if crd.Group != v1alpha1.GroupVersion.Group || version.Name != v1alpha1.GroupVersion.Version || !version.Storage || version.Subresources.Status == nil {
-		t.Errorf("%s/%s", crd.Group, version.Name)
+	definition := crd.Spec(t)
+	version := definition.Versions[0]
+	if definition.Group != v1alpha1.GroupVersion.Group || version.Name != v1alpha1.GroupVersion.Version || !version.Storage || version.Subresources.Status == nil {
+		t.Errorf("%s/%s", definition.Group, version.Name)
 	}
-	if crd.Scope != apiextensionsv1.NamespaceScoped || crd.Names.Kind != "DBUpgrade" || !slices.Equal(crd.Names.ShortNames, []string{"dbu"}) {
-		t.Errorf("%s %+v", crd.Scope, crd.Names)
+	if definition.Scope != apiextensionsv1.NamespaceScoped || definition.Names.Kind != "DBUpgrade" || !slices.Equal(definition.Names.ShortNames, []string{"dbu"}) {
+		t.Errorf("%s %+v", definition.Scope, definition.Names)
 	}
 	var columns []string
 	for _, c := range version.AdditionalPrinterColumns {
@@ -175,15 +128,7 @@ func TestNames(t *testing.T) {
 
 // TestSchemaTakesTheTypes: what the Go types write is what the schema describes, the object that tests are built from among it.
 func TestSchemaTakesTheTypes(t *testing.T) {
-	data, err := json.Marshal(readCRD(t).Versions[0].Schema.OpenAPIV3Schema)
-	if err != nil {
-		t.Fatal(err)
-	}
-	schema := &spec.Schema{}
-	if err := json.Unmarshal(data, schema); err != nil {
-		t.Fatal(err)
-	}
-	validator := validate.NewSchemaValidator(schema, nil, "", strfmt.Default)
+	refusal := crd.Validator("")
 	for name, c := range map[string]struct {
 		option builders.Option
 		valid  bool
@@ -202,15 +147,7 @@ func TestSchemaTakesTheTypes(t *testing.T) {
 		"unknown phase": {func(o *v1alpha1.DBUpgrade) { o.Status.Attempt = &v1alpha1.AttemptStatus{Number: 1, Phase: "Odd"} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			data, err := json.Marshal(builders.DBUpgrade(c.option))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var value any
-			if err := json.Unmarshal(data, &value); err != nil {
-				t.Fatal(err)
-			}
-			if errs := validator.Validate(value).Errors; (errs == nil) != c.valid {
+			if errs := refusal(t, builders.DBUpgrade(c.option)); (errs == nil) != c.valid {
 				t.Errorf("got %v", errs)
 			}
 		})

@@ -4,100 +4,55 @@
 package result
 
 import (
-	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/kube-openapi/pkg/validation/spec"
-	"k8s.io/kube-openapi/pkg/validation/strfmt"
-	"k8s.io/kube-openapi/pkg/validation/validate"
-	"sigs.k8s.io/yaml"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/tests/crd"
 )
 
-// statusSchema is the schema of status in the CRD, by which the API server refuses a patch.
-func statusSchema(t testing.TB) apiextensionsv1.JSONSchemaProps {
-	t.Helper()
-	data, err := os.ReadFile("../../config/crd/bases/dbupgrade.subbug.learning_dbupgrades.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var crd apiextensionsv1.CustomResourceDefinition
-	if err := yaml.UnmarshalStrict(data, &crd); err != nil {
-		t.Fatal(err)
-	}
-	return crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["status"]
-}
+var judge = crd.Validator("status")
 
-// judge says why the API server would refuse a status that holds r; nil where it takes it.
-func judge(t testing.TB) func(r Result) []error {
+// refusal says why the API server would refuse a status that holds r; nil where it takes it.
+func refusal(t *testing.T, r Result) []error {
 	t.Helper()
-	data, err := json.Marshal(statusSchema(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	schema := &spec.Schema{}
-	if err := json.Unmarshal(data, schema); err != nil {
-		t.Fatal(err)
-	}
-	validator := validate.NewSchemaValidator(schema, nil, "status", strfmt.Default)
-	return func(r Result) []error {
-		data, err := json.Marshal(v1alpha1.DBUpgradeStatus{Image: r.Image, Migration: r.Migration})
-		if err != nil {
-			return []error{err}
-		}
-		var status any
-		if err := json.Unmarshal(data, &status); err != nil {
-			return []error{err}
-		}
-		return validator.Validate(status).Errors
-	}
+	return judge(t, v1alpha1.DBUpgradeStatus{Image: r.Image, Migration: r.Migration})
 }
 
 // TestBoundsMatchAPI: a text that bounded lets through must not be refused by the API server.
 func TestBoundsMatchAPI(t *testing.T) {
-	status := statusSchema(t)
-	migration := status.Properties["migration"]
-	applied, failure := migration.Properties["applied"], migration.Properties["failure"]
-	limits := map[string]struct {
-		schema apiextensionsv1.JSONSchemaProps
-		bound  int64
-	}{
-		"image":                         {status.Properties["image"], maxImage},
-		"history.image":                 {status.Properties["history"].Items.Schema.Properties["image"], maxImage},
-		"history.version":               {status.Properties["history"].Items.Schema.Properties["version"], maxName},
-		"migration.currentVersion":      {migration.Properties["currentVersion"], maxName},
-		"migration.targetVersion":       {migration.Properties["targetVersion"], maxName},
-		"migration.directoryHash":       {migration.Properties["directoryHash"], 128},
-		"migration.applied.version":     {applied.Items.Schema.Properties["version"], maxName},
-		"migration.applied.description": {applied.Items.Schema.Properties["description"], maxName},
-		"migration.failure.version":     {failure.Properties["version"], maxName},
-		"migration.failure.file":        {failure.Properties["file"], maxName},
-		"migration.failure.sqlState":    {failure.Properties["sqlState"], 5},
-		"migration.failure.error":       {failure.Properties["error"], maxError},
+	limits := map[string]int64{
+		"status.image":                           maxImage,
+		"status.history[].image":                 maxImage,
+		"status.history[].version":               maxName,
+		"status.migration.currentVersion":        maxName,
+		"status.migration.targetVersion":         maxName,
+		"status.migration.directoryHash":         128,
+		"status.migration.applied[].version":     maxName,
+		"status.migration.applied[].description": maxName,
+		"status.migration.failure.version":       maxName,
+		"status.migration.failure.file":          maxName,
+		"status.migration.failure.sqlState":      5,
+		"status.migration.failure.error":         maxError,
 	}
-	for name, limit := range limits {
-		if limit.schema.MaxLength == nil || *limit.schema.MaxLength < limit.bound {
-			t.Errorf("%s: results may have %d characters, the API takes %v", name, limit.bound, limit.schema.MaxLength)
+	for path, bound := range limits {
+		if limit := crd.Schema(t, path).MaxLength; limit == nil || *limit < bound {
+			t.Errorf("%s: results may have %d characters, the API takes %v", path, bound, limit)
 		}
 	}
-	if applied.MaxItems == nil || *applied.MaxItems < maxFiles {
-		t.Errorf("results may have %d files, the API takes %v", maxFiles, applied.MaxItems)
+	if limit := crd.Schema(t, "status.migration.applied").MaxItems; limit == nil || *limit < maxFiles {
+		t.Errorf("results may have %d files, the API takes %v", maxFiles, limit)
 	}
 	// Every text of a result is in the table above: one that a later version adds must be bounded too.
-	for name, schema := range map[string]apiextensionsv1.JSONSchemaProps{
-		"migration": migration, "migration.applied": *applied.Items.Schema, "migration.failure": failure,
-	} {
-		for property, p := range schema.Properties {
-			_, known := limits[name+"."+property]
+	for _, path := range []string{"status.migration", "status.migration.applied[]", "status.migration.failure"} {
+		for property, p := range crd.Schema(t, path).Properties {
+			_, known := limits[path+"."+property]
 			if p.Type == "string" && p.Enum == nil && !known && property != "duration" {
-				t.Errorf("%s.%s has no known bound", name, property)
+				t.Errorf("%s.%s has no known bound", path, property)
 			}
 		}
 	}
@@ -105,7 +60,6 @@ func TestBoundsMatchAPI(t *testing.T) {
 
 // TestLongestResult holds each text at its bound against the schema, on its own: all at once would not fit.
 func TestLongestResult(t *testing.T) {
-	refusal := judge(t)
 	long := strings.Repeat("🐘", 3000)
 	for name, r := range map[string]Result{
 		"image":    {Image: long},
@@ -115,10 +69,10 @@ func TestLongestResult(t *testing.T) {
 		"failure":  Failed(v1alpha1.Failure{Class: v1alpha1.InDoubt, Version: long, File: long, SQLState: long, Error: long}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if errs := refusal(r.bounded()); errs != nil {
+			if errs := refusal(t, r.bounded()); errs != nil {
 				t.Error(errs)
 			}
-			if refusal(r) == nil {
+			if refusal(t, r) == nil {
 				t.Error("the schema takes it unbounded too, so this test proves nothing")
 			}
 		})
@@ -126,27 +80,18 @@ func TestLongestResult(t *testing.T) {
 }
 
 func TestEveryClassIsInTheAPI(t *testing.T) {
-	var inAPI, ours []v1alpha1.FailureClass
-	for _, value := range statusSchema(t).Properties["migration"].Properties["failure"].Properties["class"].Enum {
-		var name v1alpha1.FailureClass
-		if err := json.Unmarshal(value.Raw, &name); err != nil {
-			t.Fatal(err)
-		}
-		inAPI = append(inAPI, name)
-	}
+	var ours []string
 	for _, c := range Classes() {
-		ours = append(ours, c.Name)
+		ours = append(ours, string(c.Name))
 	}
-	slices.Sort(inAPI)
 	slices.Sort(ours)
-	if diff := cmp.Diff(inAPI, ours); diff != "" {
+	if diff := cmp.Diff(crd.Enum(t, "status.migration.failure.class"), ours); diff != "" {
 		t.Errorf("-API +classes:\n%s", diff)
 	}
 }
 
 // FuzzParse: whatever a container leaves behind, it is refused or becomes a status that the API server takes.
 func FuzzParse(f *testing.F) {
-	refusal := judge(f)
 	for _, seed := range []string{
 		"", "null", "{}", "{}}", "[]", `{"image":"registry.test/app"}`, "\xff{\"image\":\"\xff\"}", `{"image":"\ud800"}`,
 		`{"migration":{"pending":1,"total":2,"applied":[{"version":"1","statements":1,"duration":"1s"}],"failure":{"class":"InDoubt","error":"` + "\u2028" + `"}}}`,
@@ -160,16 +105,15 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if errs := refusal(r); errs != nil {
+		if errs := refusal(t, r); errs != nil {
 			t.Fatalf("the API server refuses it: %v", errs)
 		}
-		checkEncoded(t, r, refusal)
+		checkEncoded(t, r)
 	})
 }
 
 // FuzzEncode: whatever the runner meets, it leaves a result that fits and that the manager reads.
 func FuzzEncode(f *testing.F) {
-	refusal := judge(f)
 	f.Add("registry.test/app", "20260102", "create users", "relation \"x\" does not exist", uint8(1), uint8(3), uint8(0))
 	f.Add("", "", "", "", uint8(0), uint8(0), uint8(200))
 	f.Add("\x01", "\u2028", "\"", "\xff", uint8(255), uint8(40), uint8(3))
@@ -184,11 +128,11 @@ func FuzzEncode(f *testing.F) {
 		if int(class) < len(classes) {
 			m.Failure = &v1alpha1.Failure{Class: classes[class].Name, Version: name, File: long(name), SQLState: description, Error: long(text)}
 		}
-		checkEncoded(t, Result{Image: long(image), Migration: m}, refusal)
+		checkEncoded(t, Result{Image: long(image), Migration: m})
 	})
 }
 
-func checkEncoded(t *testing.T, r Result, refusal func(Result) []error) {
+func checkEncoded(t *testing.T, r Result) {
 	t.Helper()
 	data := r.Encode()
 	if len(data) > MaxBytes {
@@ -204,7 +148,7 @@ func checkEncoded(t *testing.T, r Result, refusal func(Result) []error) {
 	if got := again.Encode(); string(got) != string(data) {
 		t.Fatalf("a second time it differs:\n%s\n%s", data, got)
 	}
-	if errs := refusal(again); errs != nil {
+	if errs := refusal(t, again); errs != nil {
 		t.Fatalf("the API server refuses it: %v", errs)
 	}
 	if (r.Failure() == nil) != (again.Failure() == nil) || (r.Failure() != nil && r.Failure().Class != again.Failure().Class) {

@@ -49,7 +49,7 @@ func Failed(f v1alpha1.Failure) Result {
 }
 
 // Encode renders r in at most MaxBytes: texts are cut, and applied files are left out from the middle until the rest fits.
-// The first and the last file stay, and Truncated says that something went.
+// The first and the last file stay, unless the rest alone is too much, and Truncated says that something went.
 func (r Result) Encode() []byte {
 	r = r.bounded()
 	for {

@@ -20,6 +20,9 @@ const (
 	// lingerAfter is for a pod that goes on after its migration has ended, because a container that somebody injected does.
 	lingerAfter = 2 * time.Minute
 
+	// unwatchedWait is between two looks at a Job that no watch tells of.
+	unwatchedWait = 10 * time.Second
+
 	firstBackoff = 10 * time.Second
 	maxBackoff   = 5 * time.Minute
 
@@ -28,7 +31,14 @@ const (
 
 // Decide says what to do. The first row that matches wins; docs/architecture.md holds the same table.
 func Decide(o Observation) Decision {
-	s := survey(o)
+	d := decide(survey(o))
+	if o.Unwatched && (d.Wait == 0 || d.Wait > unwatchedWait) {
+		d.Wait = unwatchedWait
+	}
+	return d
+}
+
+func decide(s scene) Decision {
 	switch {
 	case s.current() && s.job != nil && s.job.Stage == StageDone: // before the rows of a deletion, so that a failure is told even then
 		return s.record()

@@ -4,64 +4,22 @@
 package upgrade_test
 
 import (
-	"encoding/json"
-	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/kube-openapi/pkg/validation/spec"
-	"k8s.io/kube-openapi/pkg/validation/strfmt"
-	"k8s.io/kube-openapi/pkg/validation/validate"
-	"sigs.k8s.io/yaml"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/upgrade"
 	"github.com/subganapathy/automatic-db-upgrades/tests/builders"
+	"github.com/subganapathy/automatic-db-upgrades/tests/crd"
 )
 
-var statusSchema = sync.OnceValues(func() (*validate.SchemaValidator, error) {
-	data, err := os.ReadFile("../../config/crd/bases/dbupgrade.subbug.learning_dbupgrades.yaml")
-	if err != nil {
-		return nil, err
-	}
-	var crd apiextensionsv1.CustomResourceDefinition
-	if err := yaml.UnmarshalStrict(data, &crd); err != nil {
-		return nil, err
-	}
-	data, err = json.Marshal(crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["status"])
-	if err != nil {
-		return nil, err
-	}
-	schema := &spec.Schema{}
-	if err := json.Unmarshal(data, schema); err != nil {
-		return nil, err
-	}
-	return validate.NewSchemaValidator(schema, nil, "status", strfmt.Default), nil
-})
-
 // refusal says why the API server would refuse a status; nil where it takes it.
-func refusal(t *testing.T, status v1alpha1.DBUpgradeStatus) []error {
-	t.Helper()
-	schema, err := statusSchema()
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := json.Marshal(status)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var value any
-	if err := json.Unmarshal(data, &value); err != nil {
-		t.Fatal(err)
-	}
-	return schema.Validate(value).Errors
-}
+var refusal = crd.Validator("status")
 
 func TestObstructed(t *testing.T) {
 	for name, c := range map[string]struct {

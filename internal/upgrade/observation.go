@@ -19,6 +19,8 @@ type Observation struct {
 	DBUpgrade *v1alpha1.DBUpgrade
 	// Jobs of the DBUpgrade, in any order.
 	Jobs []Job
+	// Unwatched: the current attempt's Job was found by a live look only, since it has lost its label or its owner; no watch will tell of it.
+	Unwatched bool
 	// Now is the time of the observation.
 	Now time.Time
 }

@@ -14,6 +14,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
@@ -72,8 +73,7 @@ func VanishedJob(attempt *v1alpha1.AttemptStatus, pods []corev1.Pod) Job {
 
 // readPods fills in what pods tell. ended says that no further pod will come.
 //
-// Every pod with the Job's labels counts as alive while it is, but only one that the Job owns is believed about the outcome: labels are
-// anybody's who may create pods.
+// Every pod with the Job's labels counts as alive while it is, but only one that the Job owns is believed: labels are anybody's who may create pods.
 //
 // A success, and a failure that needs a person, are final as soon as a container says so: the Job controller takes seconds more to
 // say the same. Any other failure waits for the Job to end, because a pod that was evicted is replaced within the same Job.
@@ -93,6 +93,9 @@ func (j *Job) readPods(pods []corev1.Pod, ended bool) {
 				j.Stage = StageRunning
 			}
 		}
+		if !ownedBy(pod, j.UID) {
+			continue
+		}
 		if started := startOf(migrate); started != nil && (j.StartedAt == nil || started.Before(j.StartedAt)) {
 			j.StartedAt = started
 		}
@@ -103,12 +106,8 @@ func (j *Job) readPods(pods []corev1.Pod, ended bool) {
 		}
 	}
 	for i := range pods {
-		owner := metav1.GetControllerOf(&pods[i])
-		if owner == nil || owner.UID != j.UID {
-			continue
-		}
 		outcome, known := outcomeOfPod(&pods[i])
-		if known && (outcome.Succeeded || !outcome.Class.Retryable || j.Finished) {
+		if known && ownedBy(&pods[i], j.UID) && (outcome.Succeeded || !outcome.Class.Retryable || j.Finished) {
 			j.Stage, j.Outcome = StageDone, outcome
 			return
 		}
@@ -244,6 +243,11 @@ func MigrateRunning(pod *corev1.Pod) bool {
 	return containerStatus(pod, MigrateContainer).State.Running != nil
 }
 
+func ownedBy(pod *corev1.Pod, job types.UID) bool {
+	owner := metav1.GetControllerOf(pod)
+	return owner != nil && owner.UID == job
+}
+
 func containerStatus(pod *corev1.Pod, name string) corev1.ContainerStatus {
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if s.Name == name {
@@ -272,7 +276,7 @@ func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) *Troubl
 	}
 	pod := slices.MaxFunc(pods, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	if o, ended := outcomeOfPod(&pod); ended {
-		return &Trouble{o.Class.Reason, o.Message + "; another container keeps the pod from ending", ""}
+		return &Trouble{o.Class.Reason, "the migration has ended, and another container keeps its pod from ending", o.Message}
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {

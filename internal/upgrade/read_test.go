@@ -220,6 +220,9 @@ func TestReadJobStages(t *testing.T) {
 }
 
 // TestReadJobOutcome: which terminations count, when, and what they say.
+// heldOpen is said of a pod that goes on after a failure that only the end of the Job makes final.
+const heldOpen = "the migration has ended, and another container keeps its pod from ending"
+
 // noPod is for a released Job whose pods are dead or not there yet, while nobody says why there is no other.
 var noPod = &upgrade.Trouble{Reason: v1alpha1.ReasonPodNotCreated, What: "Job " + jobName + " has no pod"}
 
@@ -251,7 +254,7 @@ func TestReadJobOutcome(t *testing.T) {
 		"a pod that only looks like the Job's is not believed": {job: newJob(), pods: pods(newPod(1, migrated(0, "Completed", string(applied.Encode())), disowned, ended)),
 			want: func() upgrade.Job {
 				j := with(upgrade.StagePending, false, upgrade.Outcome{})
-				j.Trouble = noPod
+				j.Trouble, j.StartedAt, j.Image = noPod, nil, ""
 				return j
 			}()},
 		"a retryable failure waits for the Job": {job: newJob(), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
@@ -264,7 +267,7 @@ func TestReadJobOutcome(t *testing.T) {
 			want: func() upgrade.Job {
 				j := with(upgrade.StagePending, false, upgrade.Outcome{})
 				j.Terminating = true
-				j.Trouble = &upgrade.Trouble{Reason: v1alpha1.ReasonInterrupted, What: "told to end; another container keeps the pod from ending"}
+				j.Trouble = &upgrade.Trouble{Reason: v1alpha1.ReasonInterrupted, What: heldOpen, Detail: "told to end"}
 				return j
 			}()},
 		"a retryable failure": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
@@ -298,7 +301,7 @@ func TestReadJobFetchFailure(t *testing.T) {
 		"the image is not right": {job: newJob(), pods: pods(newPod(1, fetchFailed(15, invalid))),
 			want: upgrade.Job{Stage: upgrade.StageDone, Outcome: outcome(v1alpha1.ImageInvalid, "/migrations is not in the image", invalid)}},
 		"the registry refuses, the Job goes on": {job: newJob(), pods: pods(newPod(1, fetchFailed(30, unreachable))), want: upgrade.Job{Stage: upgrade.StagePending,
-			Trouble: &upgrade.Trouble{Reason: v1alpha1.ReasonImagePullFailed, What: "401 Unauthorized; another container keeps the pod from ending"}}},
+			Trouble: &upgrade.Trouble{Reason: v1alpha1.ReasonImagePullFailed, What: heldOpen, Detail: "401 Unauthorized"}}},
 		"the registry refuses": {job: newJob(failedInTheEnd), pods: pods(newPod(1, fetchFailed(30, unreachable), ended)),
 			want: upgrade.Job{Stage: upgrade.StageDone, Finished: true, Outcome: outcome(v1alpha1.ImagePullFailed, "401 Unauthorized", unreachable)}},
 		"out of memory": {job: newJob(failedInTheEnd), pods: pods(newPod(1, fetchIs(exited(1, 9, 137, "OOMKilled", "")), ended)),
@@ -519,7 +522,7 @@ func TestVanishedJob(t *testing.T) {
 		"an orphan succeeded": {pods(newPod(1, migrated(0, "Completed", string(applied.Encode())), ended)),
 			upgrade.Job{Stage: upgrade.StageDone, Finished: true, StartedAt: ptr.To(at(3)), Image: fetchedImage, Outcome: succeeded("The database is at version 2", applied)}},
 		"a disowned pod succeeded": {pods(newPod(1, migrated(0, "Completed", string(applied.Encode())), disowned, ended)),
-			upgrade.Job{Stage: upgrade.StageDone, Finished: true, StartedAt: ptr.To(at(3)), Image: fetchedImage, Outcome: lost}},
+			upgrade.Job{Stage: upgrade.StageDone, Finished: true, Outcome: lost}},
 		"an orphan was interrupted": {pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
 			upgrade.Job{Stage: upgrade.StageDone, Finished: true, StartedAt: ptr.To(at(3)), Image: fetchedImage, Outcome: outcome(v1alpha1.Interrupted, "told to end", interrupted)}},
 		"an orphan died without a word": {pods(newPod(1, migrating, ended)),

@@ -8,11 +8,8 @@ package integration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -35,6 +32,7 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/tests/controlplane"
 	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 	"github.com/subganapathy/automatic-db-upgrades/tests/rbac"
+	"github.com/subganapathy/automatic-db-upgrades/tests/runner"
 )
 
 const (
@@ -74,7 +72,7 @@ func run(m *testing.M) (int, error) {
 		return 1, err
 	}
 	defer os.RemoveAll(dir)
-	if err := buildRunner(dir); err != nil {
+	if world.runner, err = runner.Build(dir); err != nil {
 		return 1, err
 	}
 	if world.postgres, err = postgres.Run(); err != nil {
@@ -91,15 +89,6 @@ func run(m *testing.M) (int, error) {
 		return 1, err
 	}
 	return m.Run(), nil
-}
-
-func buildRunner(dir string) error {
-	world.runner = filepath.Join(dir, "runner")
-	out, err := exec.Command("go", "build", "-o", world.runner, "github.com/subganapathy/automatic-db-upgrades/cmd/runner").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("build the runner: %w\n%s", err, out)
-	}
-	return nil
 }
 
 func connect(ctx context.Context, admin *rest.Config) error {

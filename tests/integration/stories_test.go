@@ -217,6 +217,28 @@ func TestJobDeleted(t *testing.T) {
 	}
 }
 
+// TestJobDisowned takes the label or the owner from the Job in the middle of its migration. It is found all the same, and nothing runs twice.
+func TestJobDisowned(t *testing.T) {
+	for name, change := range map[string]func(*batchv1.Job){
+		"label": func(job *batchv1.Job) { job.Labels = nil },
+		"owner": func(job *batchv1.Job) { job.OwnerReferences = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHand(t)
+			h.create(h.image("app:v1", steps(1)))
+			h.drive(reason(v1alpha1.ReasonMigrationInProgress))
+			job := h.jobs()[0]
+			change(&job)
+			h.must(world.client.Update(h.ctx, &job))
+			obj := h.drive(settled)
+			h.expectExecuted("1")
+			if obj.Status.Attempt.Number != 1 {
+				t.Errorf("attempt %d, want 1", obj.Status.Attempt.Number)
+			}
+		})
+	}
+}
+
 func (h *hand) expectOneJobPerAttempt() {
 	h.t.Helper()
 	for name, uids := range h.player.Released() {
