@@ -5,11 +5,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,14 +14,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
-	"ariga.io/atlas/sql/migrate"
 	"github.com/google/go-cmp/cmp"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
+	"github.com/subganapathy/automatic-db-upgrades/tests/migrations"
 	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
 
@@ -38,35 +33,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	var err error
-	server, err = postgres.Run()
-	if err != nil && !errors.Is(err, postgres.ErrNotInstalled) {
-		log.Fatal(err)
-	}
-	code := m.Run()
-	if err := server.Close(); err != nil {
-		log.Print(err)
-	}
-	os.Exit(code)
-}
-
-func writeDir(t *testing.T, sql string) string {
-	t.Helper()
-	local, err := migrate.NewLocalDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := local.WriteFile("1.sql", []byte(sql)); err != nil {
-		t.Fatal(err)
-	}
-	sum, err := local.Checksum()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := migrate.WriteSumFile(local, sum); err != nil {
-		t.Fatal(err)
-	}
-	return local.Path()
+	os.Exit(postgres.Main(m, &server))
 }
 
 // readResult parses what a run left for the kubelet.
@@ -119,7 +86,7 @@ func TestMigrate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			message := filepath.Join(t.TempDir(), "message")
 			var out bytes.Buffer
-			code := run(t.Context(), []string{"migrate", "--dir=" + writeDir(t, c.sql), "--deadline=60", "--termination-log=" + message}, server.NewDatabase(t), &out, &out)
+			code := run(t.Context(), []string{"migrate", "--dir=" + migrations.Dir(t, map[string]string{"1.sql": c.sql}), "--deadline=60", "--termination-log=" + message}, server.NewDatabase(t), &out, &out)
 			if code != c.code {
 				t.Errorf("exit code is %d, want %d\n%s", code, c.code, &out)
 			}
@@ -149,7 +116,7 @@ func TestFetchFailure(t *testing.T) {
 
 func TestResultCannotBeWritten(t *testing.T) {
 	var out bytes.Buffer
-	args := []string{"migrate", "--dir=" + writeDir(t, "SELECT 1;"), "--termination-log=" + filepath.Join(t.TempDir(), "missing", "message")}
+	args := []string{"migrate", "--dir=" + migrations.Dir(t, map[string]string{"1.sql": "SELECT 1;"}), "--termination-log=" + filepath.Join(t.TempDir(), "missing", "message")}
 	if code := run(t.Context(), args, server.NewDatabase(t), &out, &out); code != 16 {
 		t.Errorf("exit code is %d, want 16", code)
 	}
@@ -158,12 +125,12 @@ func TestResultCannotBeWritten(t *testing.T) {
 func TestSignal(t *testing.T) {
 	db := server.NewDatabase(t)
 	message := filepath.Join(t.TempDir(), "message")
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "migrate", "--dir="+writeDir(t, "SELECT pg_sleep(60);"), "--termination-log="+message)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "migrate", "--dir="+migrations.Dir(t, map[string]string{"1.sql": "SELECT pg_sleep(60);"}), "--termination-log="+message)
 	cmd.Env = []string{asRunner + "=1", "DATABASE_URL=" + db}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	asleep(t, db)
+	postgres.AwaitSleep(t, db)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -173,24 +140,6 @@ func TestSignal(t *testing.T) {
 	}
 	if f := readResult(t, message).Failure(); f == nil || f.Class != v1alpha1.Interrupted || f.File != "1.sql" || f.Statement != 1 {
 		t.Errorf("failure is %+v", f)
-	}
-}
-
-// asleep waits until the runner's connection is inside pg_sleep.
-func asleep(t *testing.T, db string) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for n := 0; n == 0; {
-		const sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dbupgrade-runner' AND datname = current_database() AND wait_event = 'PgSleep'"
-		if err := conn.QueryRow(ctx, sql).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/tests/registry"
 )
@@ -221,16 +219,10 @@ func TestExtract(t *testing.T) {
 			}
 			report, err := Run(t.Context(), Options{Image: reg.Ref("app:v1"), Dir: dir, Out: s.out, PlainHTTP: true})
 			if tt.refuse != "" {
-				checkError(t, err, v1alpha1.ImageInvalid, tt.refuse)
-				s.checkEmpty(t)
+				s.checkRefused(t, err, v1alpha1.ImageInvalid, tt.refuse)
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tt.want, s.files(t)); diff != "" {
-				t.Errorf("files (-want +got):\n%s", diff)
-			}
+			s.checkFiles(t, err, tt.want)
 			var bytes int64
 			for _, content := range tt.want {
 				bytes += int64(len(content))

@@ -189,8 +189,7 @@ func TestRegistryFaults(t *testing.T) {
 			}
 			s := newSandbox(t)
 			_, err := Run(t.Context(), Options{Image: f.host + "/" + image, Dir: "/migrations", Out: s.out, PlainHTTP: true, PullSecrets: []string{filepath.Join(s.root, "regcred")}})
-			checkError(t, err, v1alpha1.ImagePullFailed, append(tt.want, f.host)...)
-			s.checkEmpty(t)
+			s.checkRefused(t, err, v1alpha1.ImagePullFailed, append(tt.want, f.host)...)
 		})
 	}
 }
@@ -231,8 +230,7 @@ func TestRegistryDown(t *testing.T) {
 	s := newSandbox(t)
 	for _, plain := range []bool{false, true} {
 		_, err := Run(t.Context(), Options{Image: reg.Ref("app:v1"), Dir: "/migrations", Out: s.out, PlainHTTP: plain})
-		checkError(t, err, v1alpha1.ImagePullFailed, "image "+reg.Ref("app:v1"), "registry "+reg.Host(), "connection refused")
-		s.checkEmpty(t)
+		s.checkRefused(t, err, v1alpha1.ImagePullFailed, "image "+reg.Ref("app:v1"), "registry "+reg.Host(), "connection refused")
 	}
 	reg.Up(t)
 	if _, err := Run(t.Context(), Options{Image: reg.Ref("app:v1"), Dir: "/migrations", Out: s.out, PlainHTTP: true}); err != nil {
@@ -265,8 +263,7 @@ func TestBadManifests(t *testing.T) {
 			})
 			s := newSandbox(t)
 			_, err := Run(t.Context(), Options{Image: f.host + "/app:v1", Dir: "/migrations", Out: s.out, PlainHTTP: true})
-			checkError(t, err, v1alpha1.ImageInvalid, tt.want)
-			s.checkEmpty(t)
+			s.checkRefused(t, err, v1alpha1.ImageInvalid, tt.want)
 		})
 	}
 }
@@ -288,8 +285,7 @@ func TestInterrupted(t *testing.T) {
 			})
 			s := newSandbox(t)
 			_, err := Run(ctx, Options{Image: f.host + "/app:v1", Dir: "/migrations", Out: s.out, PlainHTTP: true})
-			checkError(t, err, v1alpha1.Interrupted, "was interrupted: told to end")
-			s.checkEmpty(t)
+			s.checkRefused(t, err, v1alpha1.Interrupted, "was interrupted: told to end")
 		})
 	}
 }

@@ -91,6 +91,24 @@ func (s sandbox) checkEmpty(tb testing.TB) {
 	}
 }
 
+// checkFiles fails the test unless all went well, and the output directory holds the files.
+func (s sandbox) checkFiles(tb testing.TB, err error, want map[string]string) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if diff := cmp.Diff(want, s.files(tb)); diff != "" {
+		tb.Errorf("files (-want +got):\n%s", diff)
+	}
+}
+
+// checkRefused is checkError, and nothing may be left in the output directory.
+func (s sandbox) checkRefused(tb testing.TB, err error, class v1alpha1.FailureClass, texts ...string) {
+	tb.Helper()
+	checkError(tb, err, class, texts...)
+	s.checkEmpty(tb)
+}
+
 // clear empties the output directory.
 func (s sandbox) clear(tb testing.TB) {
 	tb.Helper()

@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
@@ -82,16 +81,10 @@ func TestPullSecrets(t *testing.T) {
 			})
 			checkSilent(t, err, lines.String(), login, "12345678")
 			if tt.want != nil {
-				checkError(t, err, v1alpha1.ImagePullFailed, tt.want...)
-				s.checkEmpty(t)
+				s.checkRefused(t, err, v1alpha1.ImagePullFailed, tt.want...)
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(map[string]string{"1": "one"}, s.files(t)); diff != "" {
-				t.Errorf("files (-want +got):\n%s", diff)
-			}
+			s.checkFiles(t, err, map[string]string{"1": "one"})
 		})
 	}
 }
@@ -229,8 +222,7 @@ func TestBlobStore(t *testing.T) {
 				}
 				return
 			}
-			checkError(t, err, v1alpha1.ImagePullFailed, "registry "+store.host)
-			s.checkEmpty(t)
+			s.checkRefused(t, err, v1alpha1.ImagePullFailed, "registry "+store.host)
 		})
 	}
 }

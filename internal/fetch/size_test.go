@@ -16,7 +16,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -189,16 +188,10 @@ func TestHugeImages(t *testing.T) {
 			o.Image, o.Dir, o.Out, o.PlainHTTP = reg.Ref("app:v1"), "/migrations", s.out, true
 			err := runChild(t, o)
 			if tt.refuse != "" {
-				checkError(t, err, v1alpha1.ImageInvalid, tt.refuse)
-				s.checkEmpty(t)
+				s.checkRefused(t, err, v1alpha1.ImageInvalid, tt.refuse)
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(want, s.files(t)); diff != "" {
-				t.Errorf("files (-want +got):\n%s", diff)
-			}
+			s.checkFiles(t, err, want)
 		})
 	}
 }
@@ -261,16 +254,10 @@ func TestCompressions(t *testing.T) {
 			s := newSandbox(t)
 			err := runChild(t, Options{Image: reg.Ref("app:v1"), Dir: "/migrations", Out: s.out, PlainHTTP: true})
 			if tt.refuse != "" {
-				checkError(t, err, v1alpha1.ImageInvalid, tt.refuse)
-				s.checkEmpty(t)
+				s.checkRefused(t, err, v1alpha1.ImageInvalid, tt.refuse)
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(map[string]string{"1": "one"}, s.files(t)); diff != "" {
-				t.Errorf("files (-want +got):\n%s", diff)
-			}
+			s.checkFiles(t, err, map[string]string{"1": "one"})
 		})
 	}
 }

@@ -6,8 +6,6 @@ package migrate
 import (
 	"bytes"
 	"context"
-	"errors"
-	"log"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -16,9 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"ariga.io/atlas/sql/migrate"
-	"github.com/jackc/pgx/v5"
-
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
@@ -26,45 +21,11 @@ import (
 var server *postgres.Server
 
 func TestMain(m *testing.M) {
-	var err error
-	server, err = postgres.Run()
-	if err != nil && !errors.Is(err, postgres.ErrNotInstalled) {
-		log.Fatal(err)
-	}
-	code := m.Run()
-	if err := server.Close(); err != nil {
-		log.Print(err)
-	}
-	os.Exit(code)
+	os.Exit(postgres.Main(m, &server))
 }
 
 // files are the contents of migration files by name.
 type files map[string]string
-
-// writeDir makes a directory of migrations with its atlas.sum, over the files that it has.
-func writeDir(t *testing.T, dir string, content files) string {
-	t.Helper()
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	for name, text := range content {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	local, err := migrate.NewLocalDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum, err := local.Checksum()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := migrate.WriteSumFile(local, sum); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // output collects log lines, from several goroutines, and lets a test wait for one.
 type output struct {
@@ -125,27 +86,10 @@ func migrateWith(ctx context.Context, t *testing.T, o Options) *v1alpha1.Migrati
 	return Run(ctx, o).Migration
 }
 
-func connectTo(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
-func execute(t *testing.T, url, sql string) {
-	t.Helper()
-	if _, err := connectTo(t, url).Exec(t.Context(), sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
 // query returns the one value of a query, as text.
 func query(t *testing.T, url, sql string) string {
 	t.Helper()
-	conn := connectTo(t, url)
+	conn := postgres.Connect(t, url)
 	defer func() { _ = conn.Close(t.Context()) }()
 	var value string
 	if err := conn.QueryRow(t.Context(), "SELECT coalesce(("+sql+")::text, '')").Scan(&value); err != nil {
@@ -186,21 +130,6 @@ func unlocked(t *testing.T, url string) {
 	t.Helper()
 	if n := query(t, url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"); n != "0" {
 		t.Errorf("%s advisory locks are held", n)
-	}
-}
-
-// asleep waits until the run's connection is inside pg_sleep.
-func asleep(t *testing.T, db string) {
-	t.Helper()
-	conn := connectTo(t, db)
-	defer func() { _ = conn.Close(t.Context()) }()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for n := 0; n == 0; {
-		const sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dbupgrade-runner' AND datname = current_database() AND wait_event = 'PgSleep'"
-		if err := conn.QueryRow(ctx, sql).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

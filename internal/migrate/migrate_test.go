@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/tests/migrations"
 	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
 
@@ -28,7 +29,7 @@ const none = "-- atlas:txmode none\n\n"
 
 func TestApply(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{
+	dir := migrations.Dir(t, files{
 		"1_init.sql":  "CREATE TABLE a (i int);\nINSERT INTO a VALUES (1);\nSELECT * FROM a;",
 		"2.sql":       "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END; $$;",
 		"3_index.sql": none + "CREATE INDEX CONCURRENTLY a_i ON a (i);",
@@ -79,9 +80,9 @@ func TestNothingToDoWritesNothing(t *testing.T) {
 
 func TestSchemaOfTheURL(t *testing.T) {
 	db := server.NewDatabase(t)
-	execute(t, db, "CREATE TABLE public.other (i int)") // not empty, but not in that schema
+	postgres.Exec(t, db, "CREATE TABLE public.other (i int)") // not empty, but not in that schema
 	bound := db + "&search_path=app"
-	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int);"})
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);"})
 	mustSucceed(t, migrateTo(t, dir, bound))
 	if n := query(t, db, "SELECT count(*) FROM app.atlas_schema_revisions, app.a"); n != "0" {
 		t.Errorf("app.a has %s rows", n)
@@ -94,7 +95,7 @@ func TestSchemaOfTheURL(t *testing.T) {
 
 func TestAmbiguousHistory(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int);"})
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);"})
 	mustSucceed(t, migrateTo(t, dir, db))
 	f := mustFail(t, migrateTo(t, dir, db+"&search_path=public"), v1alpha1.HistoryConflict)
 	mustContain(t, f.Error, "public", "atlas_schema_revisions", "search_path")
@@ -102,7 +103,7 @@ func TestAmbiguousHistory(t *testing.T) {
 
 func TestStatementFailsAndIsResumed(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{
+	dir := migrations.Dir(t, files{
 		"1.sql": "CREATE TABLE a (i int PRIMARY KEY);",
 		"2.sql": "INSERT INTO a VALUES (1);\nINSERT INTO a VALUES (1);",
 		"3.sql": "INSERT INTO a VALUES (3);",
@@ -124,7 +125,7 @@ func TestStatementFailsAndIsResumed(t *testing.T) {
 	}
 	unlocked(t, db)
 
-	writeDir(t, dir, files{"2.sql": "INSERT INTO a VALUES (1);"})
+	migrations.Write(t, dir, files{"2.sql": "INSERT INTO a VALUES (1);"})
 	got = migrateTo(t, dir, db)
 	mustSucceed(t, got)
 	if got.CurrentVersion != "3" || len(got.Applied) != 2 || got.Pending != 0 {
@@ -134,7 +135,7 @@ func TestStatementFailsAndIsResumed(t *testing.T) {
 
 func TestCommitFails(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int PRIMARY KEY);\nCREATE TABLE b (i int REFERENCES a DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO b VALUES (1);"})
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int PRIMARY KEY);\nCREATE TABLE b (i int REFERENCES a DEFERRABLE INITIALLY DEFERRED);\nINSERT INTO b VALUES (1);"})
 	f := mustFail(t, migrateTo(t, dir, db), v1alpha1.StatementFailed)
 	if f.File != "1.sql" || f.Statement != 0 || f.SQLState != "23503" {
 		t.Errorf("failure is %+v", f)
@@ -148,7 +149,7 @@ func TestCommitFails(t *testing.T) {
 
 func TestFilesDoNotShareSessionState(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{
+	dir := migrations.Dir(t, files{
 		"1.sql": "CREATE SCHEMA s;\nSET search_path = s;\nSET statement_timeout = '1ms';",
 		"2.sql": "CREATE TABLE a (i int);\nSELECT pg_sleep(0.1);",
 	})
@@ -160,7 +161,7 @@ func TestFilesDoNotShareSessionState(t *testing.T) {
 
 func TestWithoutTransaction(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": none + "CREATE TABLE a (i int);\nINSERT INTO a VALUES (1);\nINSERT INTO nowhere VALUES (1);"})
+	dir := migrations.Dir(t, files{"1.sql": none + "CREATE TABLE a (i int);\nINSERT INTO a VALUES (1);\nINSERT INTO nowhere VALUES (1);"})
 	f := mustFail(t, migrateTo(t, dir, db), v1alpha1.StatementFailed)
 	if f.Statement != 3 || f.SQLState != "42P01" {
 		t.Errorf("failure is %+v", f)
@@ -179,7 +180,7 @@ func TestWithoutTransaction(t *testing.T) {
 	}
 	for _, name := range []string{"an applied statement was removed", "an applied statement has changed", "corrected and longer"} {
 		c := cases[name]
-		writeDir(t, dir, files{"1.sql": c.content})
+		migrations.Write(t, dir, files{"1.sql": c.content})
 		got := migrateTo(t, dir, db)
 		if c.class != "" {
 			mustContain(t, mustFail(t, got, c.class).Error, c.word)
@@ -201,9 +202,9 @@ func TestWithoutTransaction(t *testing.T) {
 
 func TestFailingStatementRemoved(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": none + "CREATE TABLE a (i int);\nSELECT nothing;"})
+	dir := migrations.Dir(t, files{"1.sql": none + "CREATE TABLE a (i int);\nSELECT nothing;"})
 	mustFail(t, migrateTo(t, dir, db), v1alpha1.StatementFailed)
-	writeDir(t, dir, files{"1.sql": none + "CREATE TABLE a (i int);"})
+	migrations.Write(t, dir, files{"1.sql": none + "CREATE TABLE a (i int);"})
 	mustSucceed(t, migrateTo(t, dir, db))
 	if row := query(t, db, lastRow); row != "1 1 1 2 [] [] null DBUpgrade test" {
 		t.Errorf("row is %q", row)
@@ -212,7 +213,7 @@ func TestFailingStatementRemoved(t *testing.T) {
 
 func TestCannotRunInTransaction(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "-- atlas:txmode none\nVACUUM;"}) // without the empty line it is a comment
+	dir := migrations.Dir(t, files{"1.sql": "-- atlas:txmode none\nVACUUM;"}) // without the empty line it is a comment
 	f := mustFail(t, migrateTo(t, dir, db), v1alpha1.StatementFailed)
 	mustContain(t, f.Error, "VACUUM cannot run inside a transaction block", "-- atlas:txmode none")
 }
@@ -220,12 +221,12 @@ func TestCannotRunInTransaction(t *testing.T) {
 // In-doubt rows are made as a killed run leaves them: the statement was started, and its row never written again.
 func TestInDoubt(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": none + "CREATE TABLE a (i int);\nINSERT INTO a SELECT 1 FROM pg_sleep(60);\nINSERT INTO a VALUES (2);"})
+	dir := migrations.Dir(t, files{"1.sql": none + "CREATE TABLE a (i int);\nINSERT INTO a SELECT 1 FROM pg_sleep(60);\nINSERT INTO a VALUES (2);"})
 	done := make(chan *v1alpha1.MigrationStatus, 1)
 	go func() {
 		done <- migrateWith(t.Context(), t, Options{Dir: dir, URL: db})
 	}()
-	asleep(t, db)
+	postgres.AwaitSleep(t, db)
 	terminate(t, db)
 	for _, run := range []string{"cut off", "next", "one after"} {
 		var got *v1alpha1.MigrationStatus
@@ -245,17 +246,17 @@ func TestInDoubt(t *testing.T) {
 	}
 
 	t.Run("redo", func(t *testing.T) {
-		execute(t, db, "CREATE TABLE saved AS SELECT * FROM atlas_schema_revisions.atlas_schema_revisions")
-		writeDir(t, dir, files{"1.sql": none + "CREATE TABLE a (i int);\nINSERT INTO a SELECT 1 FROM pg_sleep(0);\nINSERT INTO a VALUES (2);"})
-		execute(t, db, resolution(t, "redo"))
+		postgres.Exec(t, db, "CREATE TABLE saved AS SELECT * FROM atlas_schema_revisions.atlas_schema_revisions")
+		migrations.Write(t, dir, files{"1.sql": none + "CREATE TABLE a (i int);\nINSERT INTO a SELECT 1 FROM pg_sleep(0);\nINSERT INTO a VALUES (2);"})
+		postgres.Exec(t, db, resolution(t, "redo"))
 		mustSucceed(t, migrateTo(t, dir, db))
 		if n := query(t, db, "SELECT string_agg(i::text, ',' ORDER BY i) FROM a"); n != "1,2" {
 			t.Errorf("rows are %s", n)
 		}
 	})
 	t.Run("done", func(t *testing.T) {
-		execute(t, db, "TRUNCATE a; TRUNCATE atlas_schema_revisions.atlas_schema_revisions; INSERT INTO atlas_schema_revisions.atlas_schema_revisions SELECT * FROM saved")
-		execute(t, db, resolution(t, "done"))
+		postgres.Exec(t, db, "TRUNCATE a; TRUNCATE atlas_schema_revisions.atlas_schema_revisions; INSERT INTO atlas_schema_revisions.atlas_schema_revisions SELECT * FROM saved")
+		postgres.Exec(t, db, resolution(t, "done"))
 		got := migrateTo(t, dir, db)
 		mustSucceed(t, got)
 		if n := query(t, db, "SELECT string_agg(i::text, ',' ORDER BY i) FROM a"); n != "2" || got.Applied[0].Statements != 1 {
@@ -278,12 +279,12 @@ func terminate(t *testing.T, db string) {
 
 func TestConnectionLost(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int);\nSELECT pg_sleep(60);"})
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);\nSELECT pg_sleep(60);"})
 	done := make(chan *v1alpha1.MigrationStatus, 1)
 	go func() {
 		done <- migrateWith(t.Context(), t, Options{Dir: dir, URL: db})
 	}()
-	asleep(t, db)
+	postgres.AwaitSleep(t, db)
 	terminate(t, db)
 	f := mustFail(t, <-done, v1alpha1.DatabaseUnreachable)
 	if f.File != "1.sql" || f.Statement != 2 || f.SQLState != "57P01" {
@@ -308,14 +309,14 @@ func TestInterrupted(t *testing.T) {
 		for mode, head := range map[string]string{"transaction": "", "none": none} {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				db := server.NewDatabase(t)
-				dir := writeDir(t, "", files{"1.sql": head + "CREATE TABLE a (i int);\nSELECT pg_sleep(60);"})
+				dir := migrations.Dir(t, files{"1.sql": head + "CREATE TABLE a (i int);\nSELECT pg_sleep(60);"})
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				done := make(chan *v1alpha1.MigrationStatus, 1)
 				go func() {
 					done <- migrateWith(ctx, t, Options{Dir: dir, URL: db, Deadline: c.deadline})
 				}()
-				asleep(t, db)
+				postgres.AwaitSleep(t, db)
 				if c.deadline == 0 {
 					cancel()
 				}
@@ -334,7 +335,7 @@ func TestInterrupted(t *testing.T) {
 				}
 				// The database said that it had cancelled the statement: that is a failure, and no doubt.
 				mustContain(t, query(t, db, lastRow), "1 1 2 2 [ERROR: canceling statement due to user request")
-				writeDir(t, dir, files{"1.sql": head + "CREATE TABLE a (i int);\nSELECT pg_sleep(0);"})
+				migrations.Write(t, dir, files{"1.sql": head + "CREATE TABLE a (i int);\nSELECT pg_sleep(0);"})
 				mustSucceed(t, migrateTo(t, dir, db))
 			})
 		}
@@ -351,7 +352,7 @@ func TestInterruptedAtAnyMoment(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, seed))
 	t.Logf("seed %d", seed)
-	dir := writeDir(t, "", content)
+	dir := migrations.Dir(t, content)
 	for range 6 {
 		db := server.NewDatabase(t)
 		for interrupted := true; interrupted; {
@@ -375,7 +376,7 @@ func TestInterruptedAtAnyMoment(t *testing.T) {
 
 func TestCheckpoint(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{
+	dir := migrations.Dir(t, files{
 		"1.sql": "CREATE TABLE a (i int);",
 		"2.sql": "-- atlas:checkpoint\n\nCREATE TABLE a (i int, j int);",
 		"3.sql": "ALTER TABLE a ADD COLUMN k int;",
@@ -394,8 +395,8 @@ func TestCheckpoint(t *testing.T) {
 
 func TestLockHeld(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int);"})
-	holder := connectTo(t, db)
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);"})
+	holder := postgres.Connect(t, db)
 	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock($1)", lockID()); err != nil {
 		t.Fatal(err)
 	}
@@ -424,9 +425,9 @@ func TestLockHeld(t *testing.T) {
 
 func TestDatabaseLocks(t *testing.T) {
 	db := server.NewDatabase(t)
-	execute(t, db, "CREATE SCHEMA app; CREATE TABLE app.a (i int)")
-	dir := writeDir(t, "", files{"1.sql": "SET lock_timeout = '50ms';\nALTER TABLE app.a ADD COLUMN j int;"})
-	holder := connectTo(t, db)
+	postgres.Exec(t, db, "CREATE SCHEMA app; CREATE TABLE app.a (i int)")
+	dir := migrations.Dir(t, files{"1.sql": "SET lock_timeout = '50ms';\nALTER TABLE app.a ADD COLUMN j int;"})
+	holder := postgres.Connect(t, db)
 	if _, err := holder.Exec(t.Context(), "BEGIN; LOCK TABLE app.a"); err != nil {
 		t.Fatal(err)
 	}
@@ -455,7 +456,7 @@ func TestDirectoryIsCheckedBeforeConnecting(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			dir := writeDir(t, "", files{"1.sql": "SELECT 1;", "2.sql": "SELECT 2;"})
+			dir := migrations.Dir(t, files{"1.sql": "SELECT 1;", "2.sql": "SELECT 2;"})
 			if err := c.change(dir); err != nil {
 				t.Fatal(err)
 			}
@@ -472,7 +473,7 @@ func TestDirectoryIsCheckedBeforeConnecting(t *testing.T) {
 		"not hashed":   {files{"1.sql": "-- atlas:sum ignore\n\nSELECT 1;"}, "1.sql", "atlas:sum ignore"},
 		"same version": {files{"1_a.sql": "SELECT 1;", "1_b.sql": "SELECT 1;"}, "1_b.sql", "same version"},
 	} {
-		t.Run(name, func(t *testing.T) { failsUnconnected(t, writeDir(t, "", c.content), c.file, c.words) })
+		t.Run(name, func(t *testing.T) { failsUnconnected(t, migrations.Dir(t, c.content), c.file, c.words) })
 	}
 }
 
@@ -503,7 +504,7 @@ func TestNotExecutable(t *testing.T) {
 		for _, head := range []string{"", none} {
 			t.Run(head+stmt, func(t *testing.T) {
 				db := server.NewDatabase(t)
-				dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int);", "2.sql": head + "INSERT INTO a VALUES (1);\n" + stmt})
+				dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);", "2.sql": head + "INSERT INTO a VALUES (1);\n" + stmt})
 				got := migrateTo(t, dir, db)
 				f := mustFail(t, got, v1alpha1.IntegrityFailed)
 				if f.File != "2.sql" || f.Statement != 2 || len(got.Applied) != 0 || got.Pending != 2 {
@@ -519,7 +520,7 @@ func TestNotExecutable(t *testing.T) {
 
 func TestSavepointsAreExecutable(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int);\nSAVEPOINT s;\nINSERT INTO a VALUES (1);\nROLLBACK TO s;\nRELEASE s;"})
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);\nSAVEPOINT s;\nINSERT INTO a VALUES (1);\nROLLBACK TO s;\nRELEASE s;"})
 	mustSucceed(t, migrateTo(t, dir, db))
 	if n := query(t, db, "SELECT count(*) FROM a"); n != "0" {
 		t.Errorf("%s rows", n)
@@ -529,7 +530,7 @@ func TestSavepointsAreExecutable(t *testing.T) {
 // A statement may end the transaction in ways that cannot be seen in its text.
 func TestTransactionEndedByStatement(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "-- atlas:delimiter \\n\\n\nCREATE TABLE a (i int); COMMIT;\n\nCREATE TABLE b (i int);"})
+	dir := migrations.Dir(t, files{"1.sql": "-- atlas:delimiter \\n\\n\nCREATE TABLE a (i int); COMMIT;\n\nCREATE TABLE b (i int);"})
 	f := mustFail(t, migrateTo(t, dir, db), v1alpha1.StatementFailed)
 	mustContain(t, f.Error, "ended a transaction")
 	if f.Statement != 1 {
@@ -540,9 +541,9 @@ func TestTransactionEndedByStatement(t *testing.T) {
 func TestHistoryConflicts(t *testing.T) {
 	t.Run("out of order", func(t *testing.T) {
 		db := server.NewDatabase(t)
-		dir := writeDir(t, "", files{"1.sql": "SELECT 1;", "3.sql": "SELECT 3;"})
+		dir := migrations.Dir(t, files{"1.sql": "SELECT 1;", "3.sql": "SELECT 3;"})
 		mustSucceed(t, migrateTo(t, dir, db))
-		writeDir(t, dir, files{"2.sql": "SELECT 2;"})
+		migrations.Write(t, dir, files{"2.sql": "SELECT 2;"})
 		got := migrateTo(t, dir, db)
 		f := mustFail(t, got, v1alpha1.HistoryConflict)
 		mustContain(t, f.Error, "2.sql", "newer version", "atlas migrate hash")
@@ -552,8 +553,8 @@ func TestHistoryConflicts(t *testing.T) {
 	})
 	t.Run("not clean", func(t *testing.T) {
 		db := server.NewDatabase(t)
-		execute(t, db, "CREATE TABLE somebodys (i int)")
-		f := mustFail(t, migrateTo(t, writeDir(t, "", files{"1.sql": "SELECT 1;"}), db), v1alpha1.HistoryConflict)
+		postgres.Exec(t, db, "CREATE TABLE somebodys (i int)")
+		f := mustFail(t, migrateTo(t, migrations.Dir(t, files{"1.sql": "SELECT 1;"}), db), v1alpha1.HistoryConflict)
 		mustContain(t, f.Error, `table "somebodys"`, "atlas migrate set")
 		if n := query(t, db, "SELECT count(*) FROM pg_namespace WHERE nspname = 'atlas_schema_revisions'"); n != "0" {
 			t.Error("the history was created in a database that is not ours")
@@ -561,21 +562,21 @@ func TestHistoryConflicts(t *testing.T) {
 	})
 	t.Run("empty schema of the history", func(t *testing.T) {
 		db := server.NewDatabase(t)
-		execute(t, db, "CREATE SCHEMA atlas_schema_revisions")
-		mustSucceed(t, migrateTo(t, writeDir(t, "", files{"1.sql": "SELECT 1;"}), db))
+		postgres.Exec(t, db, "CREATE SCHEMA atlas_schema_revisions")
+		mustSucceed(t, migrateTo(t, migrations.Dir(t, files{"1.sql": "SELECT 1;"}), db))
 	})
 	t.Run("partly applied file is missing", func(t *testing.T) {
 		db := server.NewDatabase(t)
-		mustFail(t, migrateTo(t, writeDir(t, "", files{"1.sql": "SELECT 1;", "2.sql": none + "SELECT 1;\nSELECT x;"}), db), v1alpha1.StatementFailed)
-		f := mustFail(t, migrateTo(t, writeDir(t, "", files{"1.sql": "SELECT 1;"}), db), v1alpha1.HistoryConflict)
+		mustFail(t, migrateTo(t, migrations.Dir(t, files{"1.sql": "SELECT 1;", "2.sql": none + "SELECT 1;\nSELECT x;"}), db), v1alpha1.StatementFailed)
+		f := mustFail(t, migrateTo(t, migrations.Dir(t, files{"1.sql": "SELECT 1;"}), db), v1alpha1.HistoryConflict)
 		mustContain(t, f.Error, "version 2")
 	})
 }
 
 func TestDatabaseAhead(t *testing.T) {
 	db := server.NewDatabase(t)
-	mustSucceed(t, migrateTo(t, writeDir(t, "", files{"1.sql": "SELECT 1;", "2.sql": "SELECT 2;"}), db))
-	got := migrateTo(t, writeDir(t, "", files{"1.sql": "SELECT 1;"}), db)
+	mustSucceed(t, migrateTo(t, migrations.Dir(t, files{"1.sql": "SELECT 1;", "2.sql": "SELECT 2;"}), db))
+	got := migrateTo(t, migrations.Dir(t, files{"1.sql": "SELECT 1;"}), db)
 	mustSucceed(t, got)
 	if !got.DatabaseAhead || got.CurrentVersion != "2" || got.TargetVersion != "1" || got.Pending != 0 {
 		t.Errorf("result is %+v", got)
@@ -585,9 +586,9 @@ func TestDatabaseAhead(t *testing.T) {
 // The Atlas CLI keeps an identifier in a row of the history.
 func TestCloudRowIsNoRevision(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "SELECT 1;"})
+	dir := migrations.Dir(t, files{"1.sql": "SELECT 1;"})
 	mustSucceed(t, migrateTo(t, dir, db))
-	execute(t, db, "INSERT INTO atlas_schema_revisions.atlas_schema_revisions (version, description, executed_at, execution_time, hash, operator_version) VALUES ('.atlas_cloud_identifier', 'x', now(), 0, '', '')")
+	postgres.Exec(t, db, "INSERT INTO atlas_schema_revisions.atlas_schema_revisions (version, description, executed_at, execution_time, hash, operator_version) VALUES ('.atlas_cloud_identifier', 'x', now(), 0, '', '')")
 	got := migrateTo(t, dir, db)
 	mustSucceed(t, got)
 	if got.CurrentVersion != "1" || got.DatabaseAhead {
@@ -600,13 +601,13 @@ func TestRestrictedUser(t *testing.T) {
 	server.CreateUser(t, "restricted", "restricted-password")
 	name := strings.TrimPrefix(mustParse(t, db).Path, "/")
 	limited := server.URLAs("restricted", "restricted-password", name)
-	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int);"})
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);"})
 	f := mustFail(t, migrateTo(t, dir, limited), v1alpha1.StatementFailed)
 	mustContain(t, f.Error, "create the history", "permission denied for database")
 	if f.SQLState != "42501" || f.File != "" {
 		t.Errorf("failure is %+v", f)
 	}
-	execute(t, db, "CREATE SCHEMA own AUTHORIZATION restricted")
+	postgres.Exec(t, db, "CREATE SCHEMA own AUTHORIZATION restricted")
 	mustSucceed(t, migrateTo(t, dir, limited+"&search_path=own"))
 }
 
@@ -621,7 +622,7 @@ func mustParse(t *testing.T, raw string) *url.URL {
 
 func TestUnreachable(t *testing.T) {
 	const marker = "s3cr3t:p@ss/w#rd%"
-	dir := writeDir(t, "", files{"1.sql": "SELECT 1;"})
+	dir := migrations.Dir(t, files{"1.sql": "SELECT 1;"})
 	db := mustParse(t, server.NewDatabase(t))
 	with := func(change func(u *url.URL)) string {
 		u := *db
@@ -688,7 +689,7 @@ func noSecret(t *testing.T, text, secret string) {
 func TestSecretsAreScrubbed(t *testing.T) {
 	db := server.NewDatabase(t)
 	password, _ := mustParse(t, db).User.Password()
-	dir := writeDir(t, "", files{"1.sql": "SELECT '" + password + "'::int;"})
+	dir := migrations.Dir(t, files{"1.sql": "SELECT '" + password + "'::int;"})
 	out := newOutput()
 	got := migrateWith(t.Context(), t, Options{Dir: dir, URL: db, Log: slog.New(slog.NewJSONHandler(out, nil))})
 	f := mustFail(t, got, v1alpha1.StatementFailed)
@@ -699,7 +700,7 @@ func TestSecretsAreScrubbed(t *testing.T) {
 
 func TestStatementsAreNotLogged(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (t text);\nINSERT INTO a VALUES ('private data');"})
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (t text);\nINSERT INTO a VALUES ('private data');"})
 	out := newOutput()
 	mustSucceed(t, migrateWith(t.Context(), t, Options{Dir: dir, URL: db, Log: slog.New(slog.NewJSONHandler(out, nil))}))
 	mustContain(t, out.String(), `"statement":2,"verb":"INSERT INTO"`)
@@ -711,12 +712,12 @@ func TestStatementsAreNotLogged(t *testing.T) {
 func TestServerOutage(t *testing.T) {
 	own := postgres.Start(t)
 	db := own.NewDatabase(t)
-	dir := writeDir(t, "", files{"1.sql": "CREATE TABLE a (i int);\nSELECT pg_sleep(60);"})
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);\nSELECT pg_sleep(60);"})
 	done := make(chan *v1alpha1.MigrationStatus, 1)
 	go func() {
 		done <- migrateWith(t.Context(), t, Options{Dir: dir, URL: db})
 	}()
-	asleep(t, db)
+	postgres.AwaitSleep(t, db)
 	if err := own.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -727,7 +728,7 @@ func TestServerOutage(t *testing.T) {
 	if err := own.Start(); err != nil {
 		t.Fatal(err)
 	}
-	writeDir(t, dir, files{"1.sql": "CREATE TABLE a (i int);"})
+	migrations.Write(t, dir, files{"1.sql": "CREATE TABLE a (i int);"})
 	mustSucceed(t, migrateTo(t, dir, db))
 }
 
@@ -751,7 +752,7 @@ func TestServerStarting(t *testing.T) {
 		backend.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"})
 		_ = backend.Flush()
 	}()
-	dir := writeDir(t, "", files{"1.sql": "SELECT 1;"})
+	dir := migrations.Dir(t, files{"1.sql": "SELECT 1;"})
 	f := mustFail(t, migrateTo(t, dir, "postgres://u:p@"+listener.Addr().String()+"/db?sslmode=disable"), v1alpha1.DatabaseUnreachable)
 	if f.SQLState != "57P03" {
 		t.Errorf("failure is %+v", f)
@@ -762,7 +763,7 @@ func TestServerStarting(t *testing.T) {
 // A fault of the runner ends as a result too.
 func TestPanic(t *testing.T) {
 	log := slog.New(panicsAt{slog.DiscardHandler, "directory read"})
-	f := mustFail(t, migrateWith(t.Context(), t, Options{Dir: writeDir(t, "", files{"1.sql": "SELECT 1;"}), Log: log}), v1alpha1.Internal)
+	f := mustFail(t, migrateWith(t.Context(), t, Options{Dir: migrations.Dir(t, files{"1.sql": "SELECT 1;"}), Log: log}), v1alpha1.Internal)
 	mustContain(t, f.Error, "panic: no log")
 }
 

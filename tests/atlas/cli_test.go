@@ -10,11 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/tests/migrations"
+	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
 
 const none = "-- atlas:txmode none\n\n"
 
-var migrations = files{
+var history = files{
 	"20260101000000_init.sql":  "-- the beginning\nCREATE TABLE a (i int PRIMARY KEY, t text DEFAULT 'x;y');\nINSERT INTO a VALUES (1);\n",
 	"20260102000000_func.sql":  "CREATE FUNCTION one() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN 1; END; $$;\nINSERT INTO a VALUES (one() + 1);\n",
 	"20260103000000_index.sql": none + "CREATE INDEX CONCURRENTLY a_t ON a (t);\nINSERT INTO a VALUES (3);\n",
@@ -28,7 +30,7 @@ const revisionRows = `SELECT version, description, type, applied, total, error, 
 	FROM atlas_schema_revisions.atlas_schema_revisions ORDER BY version`
 
 func TestStatusAfterRunner(t *testing.T) {
-	db, dir := server.NewDatabase(t), writeDir(t, migrations)
+	db, dir := server.NewDatabase(t), migrations.Dir(t, history)
 	runnerSucceeds(t, dir, db)
 	if s := cliStatus(t, dir, db); s.Status != "OK" || s.Current != "20260104000000" {
 		t.Errorf("status is %+v", s)
@@ -42,7 +44,7 @@ func TestStatusAfterRunner(t *testing.T) {
 
 func TestRunnerAfterCLI(t *testing.T) {
 	for _, n := range []string{"1", "3"} {
-		db, dir := server.NewDatabase(t), writeDir(t, migrations)
+		db, dir := server.NewDatabase(t), migrations.Dir(t, history)
 		cliApplies(t, dir, db, n)
 		got := runnerSucceeds(t, dir, db)
 		if want := 4 - int(n[0]-'0'); len(got.Applied) != want || got.Pending != 0 || got.CurrentVersion != "20260104000000" {
@@ -55,10 +57,10 @@ func TestRunnerAfterCLI(t *testing.T) {
 }
 
 func TestCLIAfterRunner(t *testing.T) {
-	for n := 1; n < len(migrations); n++ {
+	for n := 1; n < len(history); n++ {
 		db := server.NewDatabase(t)
-		runnerSucceeds(t, writeDir(t, migrations.first(n)), db)
-		dir := writeDir(t, migrations)
+		runnerSucceeds(t, migrations.Dir(t, history.first(n)), db)
+		dir := migrations.Dir(t, history)
 		if s := cliStatus(t, dir, db); s.Status != "PENDING" {
 			t.Errorf("status is %+v", s)
 		}
@@ -77,13 +79,13 @@ func TestRowsAgree(t *testing.T) {
 		content files
 		fails   bool
 	}{
-		"success":                {migrations, false},
+		"success":                {history, false},
 		"fails in a transaction": {files{"1.sql": "CREATE TABLE a (i int);", "2.sql": "SELECT 1;\nSELECT 1/0;"}, true},
 		"fails without one":      {files{"1.sql": "CREATE TABLE a (i int);", "2.sql": none + "SELECT 1;\nSELECT 1/0;\nSELECT 2;"}, true},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			dir := writeDir(t, c.content)
+			dir := migrations.Dir(t, c.content)
 			byRunner, byCLI := server.NewDatabase(t), server.NewDatabase(t)
 			if got := runnerMigrates(t, dir, byRunner); (got.Failure != nil) != c.fails {
 				t.Fatalf("runner: %+v", got.Failure)
@@ -103,7 +105,7 @@ func TestRowsAgree(t *testing.T) {
 func TestTablesAgree(t *testing.T) {
 	for schema, query := range map[string]string{"atlas_schema_revisions": "", "public": "&search_path=public", "app": "&search_path=app"} {
 		t.Run(schema, func(t *testing.T) {
-			dir := writeDir(t, files{"1.sql": "CREATE TABLE a (i int);"})
+			dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);"})
 			byRunner, byCLI := server.NewDatabase(t), server.NewDatabase(t)
 			runnerSucceeds(t, dir, byRunner+query)
 			cliApplies(t, dir, byCLI+query)
@@ -129,7 +131,7 @@ func TestResumedByTheOther(t *testing.T) {
 	create := "CREATE SCHEMA later; CREATE TABLE public.b (i int)"
 	for name, runnerBegins := range map[string]bool{"runner, then CLI": true, "CLI, then runner": false} {
 		t.Run(name, func(t *testing.T) {
-			dir, db := writeDir(t, content), server.NewDatabase(t)
+			dir, db := migrations.Dir(t, content), server.NewDatabase(t)
 			if runnerBegins {
 				if got := runnerMigrates(t, dir, db); got.Failure == nil || got.Failure.Class != v1alpha1.StatementFailed || got.Failure.Statement != 3 {
 					t.Fatalf("runner: %+v", got)
@@ -141,7 +143,7 @@ func TestResumedByTheOther(t *testing.T) {
 			} else if out, err := cli(t, "migrate", "apply", "--dir=file://"+dir, "--url="+db); err == nil {
 				t.Fatalf("CLI: %s", out)
 			}
-			execute(t, db, create)
+			postgres.Exec(t, db, create)
 			if runnerBegins {
 				cliApplies(t, dir, db)
 			} else if got := runnerSucceeds(t, dir, db); got.Applied[0].Statements != 2 {
@@ -162,12 +164,12 @@ func TestResumedByTheOther(t *testing.T) {
 
 // Each keeps out the other.
 func TestLock(t *testing.T) {
-	db, dir := server.NewDatabase(t), writeDir(t, files{"1.sql": "SELECT pg_sleep(60);"})
+	db, dir := server.NewDatabase(t), migrations.Dir(t, files{"1.sql": "SELECT pg_sleep(60);"})
 	cmd, _ := runnerCommand(t, dir, db)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	asleep(t, db)
+	postgres.AwaitSleep(t, db)
 	out, err := cli(t, "migrate", "apply", "--dir=file://"+dir, "--url="+db, "--lock-timeout=0s")
 	if err == nil || !strings.Contains(out, "acquiring database lock") {
 		t.Errorf("the CLI was not kept out: %v\n%s", err, out)

@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/tests/migrations"
+	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
 
 const kills = 100
@@ -42,7 +43,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, seed))
 	t.Logf("seed %d", seed)
-	dir, undisturbed := writeDir(t, swept()), server.NewDatabase(t)
+	dir, undisturbed := migrations.Dir(t, swept()), server.NewDatabase(t)
 	start := time.Now()
 	runnerSucceeds(t, dir, undisturbed)
 	whole := time.Since(start)
@@ -90,12 +91,12 @@ func TestKilledAtAnyMoment(t *testing.T) {
 // A kill while a statement runs outside of a transaction leaves a doubt, never a second execution.
 func TestKilledOutsideTransaction(t *testing.T) {
 	db := server.NewDatabase(t)
-	dir := writeDir(t, files{"1.sql": none + "CREATE TABLE audit (statement text);\nINSERT INTO audit SELECT '1.2' FROM pg_sleep(1);\nINSERT INTO audit VALUES ('1.3');"})
+	dir := migrations.Dir(t, files{"1.sql": none + "CREATE TABLE audit (statement text);\nINSERT INTO audit SELECT '1.2' FROM pg_sleep(1);\nINSERT INTO audit VALUES ('1.3');"})
 	cmd, _ := runnerCommand(t, dir, db)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	asleep(t, db)
+	postgres.AwaitSleep(t, db)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	// The database goes on with the statement and keeps the lock: the next run waits for that, and then finds the doubt.
@@ -111,45 +112,8 @@ func TestKilledOutsideTransaction(t *testing.T) {
 	}
 }
 
-func execute(t *testing.T, db, sql string) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	if _, err := conn.Exec(t.Context(), sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
-// asleep waits until the runner's connection is inside pg_sleep.
-func asleep(t *testing.T, db string) {
-	t.Helper()
-	await(t, db, "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'dbupgrade-runner' AND datname = current_database() AND wait_event = 'PgSleep'")
-}
-
 // unlocked waits until nobody holds an advisory lock: a backend notices the end of its client a moment later.
 func unlocked(t *testing.T, db string) {
 	t.Helper()
-	await(t, db, "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
-}
-
-// await asks until the answer is true.
-func await(t *testing.T, db, sql string) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), db)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	limit := time.Now().Add(30 * time.Second)
-	for yes := false; !yes; {
-		if err := conn.QueryRow(t.Context(), sql).Scan(&yes); err != nil {
-			t.Fatal(err)
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("not so after 30 s: %s", sql)
-		}
-	}
+	postgres.Await(t, db, "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")
 }

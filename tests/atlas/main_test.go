@@ -6,7 +6,6 @@ package atlas
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"log"
 	"maps"
 	"os"
@@ -15,18 +14,15 @@ import (
 	"slices"
 	"testing"
 
-	"ariga.io/atlas/sql/migrate"
-	"github.com/jackc/pgx/v5"
-
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
-	_ "github.com/subganapathy/automatic-db-upgrades/internal/migrate" // likewise: go test does not see what the runner is built from
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
 	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
+	"github.com/subganapathy/automatic-db-upgrades/tests/runner"
 )
 
 var (
 	server *postgres.Server
-	runner string // the built binary
+	binary string // the runner
 )
 
 func TestMain(m *testing.M) {
@@ -36,30 +32,15 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "runner")
 	if err != nil {
-		log.Fatal(err)
+		log.Print(err)
+		return 1
 	}
 	defer os.RemoveAll(dir)
-	runner = filepath.Join(dir, "runner")
-	if _, err := os.Stat("../../cmd/runner/main.go"); err != nil { // a change of it makes a cached result of these tests void
+	if binary, err = runner.Build(dir); err != nil {
 		log.Print(err)
 		return 1
 	}
-	build := exec.Command("go", "build", "-o", runner, "../../cmd/runner")
-	if out, err := build.CombinedOutput(); err != nil {
-		log.Printf("build the runner: %v\n%s", err, out)
-		return 1
-	}
-	server, err = postgres.Run()
-	if err != nil && !errors.Is(err, postgres.ErrNotInstalled) {
-		log.Print(err)
-		return 1
-	}
-	code := m.Run()
-	if err := server.Close(); err != nil {
-		log.Print(err)
-		return 1
-	}
-	return code
+	return postgres.Main(m, &server)
 }
 
 // files are the contents of migration files by name.
@@ -74,34 +55,11 @@ func (f files) first(n int) files {
 	return some
 }
 
-// writeDir makes a directory of migrations with its atlas.sum.
-func writeDir(t *testing.T, content files) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range content {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	local, err := migrate.NewLocalDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum, err := local.Checksum()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := migrate.WriteSumFile(local, sum); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // runnerCommand is the runner as a Job runs it. The file gets its result.
 func runnerCommand(t *testing.T, dir, url string) (*exec.Cmd, string) {
 	t.Helper()
 	message := filepath.Join(t.TempDir(), "termination-log")
-	cmd := exec.CommandContext(t.Context(), runner, "migrate", "--dir="+dir, "--termination-log="+message)
+	cmd := exec.CommandContext(t.Context(), binary, "migrate", "--dir="+dir, "--termination-log="+message)
 	cmd.Env = []string{"DATABASE_URL=" + url}
 	return cmd, message
 }
@@ -187,13 +145,10 @@ func cliStatus(t *testing.T, dir, url string) status {
 // rows returns a query's rows as JSON, one a line.
 func rows(t *testing.T, url, sql string) string {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := postgres.Connect(t, url)
 	defer func() { _ = conn.Close(t.Context()) }()
 	var text string
-	err = conn.QueryRow(t.Context(), "SELECT coalesce(string_agg(to_jsonb(q)::text, E'\\n'), '') FROM ("+sql+") q").Scan(&text)
+	err := conn.QueryRow(t.Context(), "SELECT coalesce(string_agg(to_jsonb(q)::text, E'\\n'), '') FROM ("+sql+") q").Scan(&text)
 	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}

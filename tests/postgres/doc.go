@@ -18,16 +18,7 @@
 //
 //	var server *postgres.Server
 //
-//	func TestMain(m *testing.M) {
-//		var err error
-//		server, err = postgres.Run()
-//		if err != nil && !errors.Is(err, postgres.ErrNotInstalled) {
-//			log.Fatal(err)
-//		}
-//		code := m.Run()
-//		server.Close()
-//		os.Exit(code)
-//	}
+//	func TestMain(m *testing.M) { os.Exit(postgres.Main(m, &server)) }
 //
 // Where PostgreSQL is missing, a test that asks for a server or a database
 // fails if CI is true, and is skipped with a message that names the package if

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/url"
 	"os"
@@ -97,6 +98,23 @@ func Run(opts ...Option) (*Server, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// Main runs the tests of a package with one server for all of them, and returns
+// the code to exit with. Where PostgreSQL is missing the server is nil.
+func Main(m *testing.M, server **Server) int {
+	var err error
+	*server, err = Run()
+	if err != nil && !errors.Is(err, ErrNotInstalled) {
+		log.Print(err)
+		return 1
+	}
+	code := m.Run()
+	if err := (*server).Close(); err != nil {
+		log.Print(err)
+		return 1
+	}
+	return code
 }
 
 // Close stops the server and removes its data. Closing a nil Server is allowed.

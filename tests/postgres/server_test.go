@@ -32,18 +32,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(leaveServer) != "" {
 		leave()
 	}
-	var err error
-	shared, err = Run()
-	if err != nil && !errors.Is(err, ErrNotInstalled) {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	if err := shared.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(Main(m, &shared))
 }
 
 func leave() {
@@ -57,20 +46,8 @@ func leave() {
 	select {}
 }
 
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), sqlTimeout)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		t.Fatalf("connect: %v", err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
-}
-
 func TestDatabasesAreApart(t *testing.T) {
-	first, second := connect(t, shared.NewDatabase(t)), connect(t, shared.NewDatabase(t))
+	first, second := Connect(t, shared.NewDatabase(t)), Connect(t, shared.NewDatabase(t))
 	for _, conn := range []*pgx.Conn{first, second} {
 		if _, err := conn.Exec(t.Context(), "CREATE TABLE pets (name text)"); err != nil {
 			t.Fatal(err)
@@ -100,7 +77,7 @@ func TestPasswordIsChecked(t *testing.T) {
 	name := "user_" + rand.Text()
 	shared.CreateUser(t, name, password)
 
-	connect(t, shared.URLAs(name, password, "postgres"))
+	Connect(t, shared.URLAs(name, password, "postgres"))
 	_, err := pgx.Connect(t.Context(), shared.URLAs(name, "wrong", "postgres"))
 	if state(err) != "28P01" {
 		t.Errorf("connecting with a wrong password: %v, want SQLSTATE 28P01", err)
@@ -110,7 +87,7 @@ func TestPasswordIsChecked(t *testing.T) {
 func TestOutage(t *testing.T) {
 	server := Start(t, WithSetting("max_connections", "17"))
 	database := server.NewDatabase(t)
-	conn := connect(t, database)
+	conn := Connect(t, database)
 	var max string
 	if err := conn.QueryRow(t.Context(), "SHOW max_connections").Scan(&max); err != nil || max != "17" {
 		t.Errorf("max_connections is %q (%v), want 17", max, err)
@@ -133,7 +110,7 @@ func TestOutage(t *testing.T) {
 	if err := server.Start(); err != nil {
 		t.Fatalf("start again: %v", err)
 	}
-	if _, err := connect(t, database).Exec(t.Context(), "SELECT name FROM pets"); err != nil {
+	if _, err := Connect(t, database).Exec(t.Context(), "SELECT name FROM pets"); err != nil {
 		t.Errorf("after the outage: %v", err)
 	}
 	if err := server.Start(); err == nil {

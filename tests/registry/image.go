@@ -13,11 +13,12 @@ import (
 	"slices"
 	"testing"
 
-	"ariga.io/atlas/sql/migrate"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/subganapathy/automatic-db-upgrades/tests/migrations"
 )
 
 // Entry is one entry of a layer, as odd as a test wants it. A Typeflag of zero
@@ -119,22 +120,9 @@ func Of(tb testing.TB, layers ...v1.Layer) v1.Image {
 // image: they are put under /migrations, with the atlas.sum that belongs to them.
 func Migrations(tb testing.TB, files map[string]string) map[string]string {
 	tb.Helper()
-	var dir migrate.MemDir
 	placed := make(map[string]string, len(files)+1)
-	for name, content := range files {
-		if err := dir.WriteFile(name, []byte(content)); err != nil {
-			tb.Fatal(err)
-		}
+	for name, content := range migrations.WithSum(tb, files) {
 		placed[path.Join("migrations", name)] = content
 	}
-	sum, err := dir.Checksum()
-	if err != nil {
-		tb.Fatalf("sum up the migrations: %v", err)
-	}
-	text, err := sum.MarshalText()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	placed[path.Join("migrations", migrate.HashFileName)] = string(text)
 	return placed
 }
