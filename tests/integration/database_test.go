@@ -6,18 +6,16 @@ package integration
 import (
 	"hash/fnv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
 
 // connect to the test's database as its superuser.
 func (h *hand) connect() *pgx.Conn {
 	h.t.Helper()
-	conn, err := pgx.Connect(h.ctx, h.url)
-	h.must(err)
-	h.t.Cleanup(func() { _ = conn.Close(h.ctx) })
-	return conn
+	return postgres.Connect(h.t, h.url)
 }
 
 func (h *hand) exec(sql string) {
@@ -45,27 +43,10 @@ func (h *hand) tables() string {
 	return strings.Join(h.column("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"), " ")
 }
 
-// awaitSleep waits until a migration has come to its pg_sleep.
-func (h *hand) awaitSleep() {
-	h.t.Helper()
-	conn := h.connect()
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		var running bool
-		h.must(conn.QueryRow(h.ctx, "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active' AND query LIKE '%pg_sleep%'").Scan(&running))
-		if running {
-			return
-		}
-		if time.Now().After(deadline) {
-			h.t.Fatal("nobody sleeps")
-		}
-		time.Sleep(10 * time.Millisecond) // PostgreSQL tells nobody when a query starts
-	}
-}
-
 // endSleep ends the sleep that a killed runner left behind in the server.
 func (h *hand) endSleep() {
 	h.t.Helper()
-	h.awaitSleep()
+	postgres.AwaitSleep(h.t, h.url)
 	h.exec("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 }
 

@@ -310,7 +310,7 @@ func migrationFaults() map[string]fault {
 				h.create(h.image("app:v1", two("-- atlas:txmode none\n\nCREATE TABLE a (id int);\nSELECT pg_sleep(60);\n")))
 				h.player.Wait = false
 				h.drive(reason(v1alpha1.ReasonMigrationInProgress))
-				h.awaitSleep()
+				postgres.AwaitSleep(h.t, h.url)
 				h.player.Kill()
 				h.endSleep()
 				h.player.Wait = true

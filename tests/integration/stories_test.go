@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
 
 // file is a migration that shows in the table "applied" how often it was executed.
@@ -145,7 +146,7 @@ func TestBudget(t *testing.T) {
 	h.setImage(h.image("app:v2", steps(2, "SELECT pg_sleep(60);\n")))
 	h.player.Wait = false
 	h.drive(reason(v1alpha1.ReasonMigrationInProgress))
-	h.awaitSleep()
+	postgres.AwaitSleep(t, h.url)
 	before = h.wire.count()
 	for range 3 {
 		result, err := h.reconcile()
@@ -381,7 +382,7 @@ func TestEviction(t *testing.T) {
 	h.create(h.image("app:v1", steps(1, "SELECT pg_sleep(1.5);\n")))
 	h.player.Wait = false
 	h.drive(reason(v1alpha1.ReasonMigrationInProgress))
-	h.awaitSleep()
+	postgres.AwaitSleep(t, h.url)
 	h.must(h.player.Evict(h.ctx))
 	h.player.Wait = true
 	obj := h.drive(settled)
