@@ -64,14 +64,14 @@ func (r *DBUpgradeReconciler) patchFinalizer(ctx context.Context, obj *v1alpha1.
 	if !change(obj, v1alpha1.Finalizer) {
 		return nil
 	}
-	return r.Patch(ctx, obj, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}))
+	return staleIfGone(r.Patch(ctx, obj, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})))
 }
 
 // confirm reads the object live before anything that lets a migration start: a cache that lags may still show an attempt that has long ended.
 func (r *DBUpgradeReconciler) confirm(ctx context.Context, obj *v1alpha1.DBUpgrade) error {
 	live := &v1alpha1.DBUpgrade{}
 	if err := r.Live.Get(ctx, client.ObjectKeyFromObject(obj), live); err != nil {
-		return err
+		return staleIfGone(err)
 	}
 	if live.UID != obj.UID || live.ResourceVersion != obj.ResourceVersion {
 		return errStale
@@ -107,9 +107,9 @@ func (r *DBUpgradeReconciler) createJob(ctx context.Context, obj *v1alpha1.DBUpg
 func (r *DBUpgradeReconciler) existingJob(ctx context.Context, obj *v1alpha1.DBUpgrade, name string) (*upgrade.Obstacle, error) {
 	job := &batchv1.Job{}
 	if err := r.Live.Get(ctx, types.NamespacedName{Namespace: obj.Namespace, Name: name}, job); err != nil {
-		return nil, err
+		return nil, staleIfGone(err)
 	}
-	if metav1.IsControlledBy(job, obj) && job.Labels[upgrade.LabelManagedBy] == upgrade.ManagedBy {
+	if isOurs(job, obj) {
 		return nil, errStale
 	}
 	return &upgrade.Obstacle{Reason: v1alpha1.ReasonPodNotCreated, Wait: obstacleRetry,
@@ -124,7 +124,7 @@ func (r *DBUpgradeReconciler) releaseJob(ctx context.Context, obj *v1alpha1.DBUp
 	patch := fmt.Appendf(nil, `{"metadata":{"uid":%q,"resourceVersion":%q},"spec":{"suspend":false}}`, job.UID, job.ResourceVersion)
 	target := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: obj.Namespace, Name: job.Name}}
 	if err := r.Patch(ctx, target, client.RawPatch(types.MergePatchType, patch)); err != nil {
-		return err
+		return staleIfGone(err)
 	}
 	r.Metrics.LockWaited(r.Clock.Since(job.CreatedAt).Seconds())
 	return nil

@@ -38,7 +38,7 @@ const (
 	// reconcileTimeout bounds all calls of one reconcile together, so that a hung API server holds no worker for ever.
 	reconcileTimeout = time.Minute
 	// staleRetry is the wait before another look when this one turned out to be outdated.
-	staleRetry = 100 * time.Millisecond
+	staleRetry = 250 * time.Millisecond
 )
 
 // errStale says that what was seen is no longer so. Nothing is wrong: the next look sees more.
@@ -57,20 +57,33 @@ var errStale = errors.New("the cluster has moved on since it was observed")
 func (r *DBUpgradeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	seen, err := r.observe(ctx, req.NamespacedName)
 	if err != nil || seen.DBUpgrade == nil {
-		return ctrl.Result{}, err
+		return finish(0, err)
 	}
 	decision := upgrade.Decide(seen)
 	ctrl.LoggerFrom(ctx).V(1).Info("Decided", "row", decision.Row, "actions", len(decision.Do), "wait", decision.Wait.String())
 
 	obstacle, err := r.act(ctx, seen.DBUpgrade, decision.Do)
 	if obstacle != nil {
-		decision = decision.Obstructed(*obstacle, seen.DBUpgrade.Generation, seen.Now)
+		decision = decision.Obstructed(*obstacle, seen.DBUpgrade, seen.Now)
 	}
 	if err == nil {
 		err = r.report(ctx, seen.DBUpgrade, decision)
 	}
+	return finish(decision.Wait, err)
+}
+
+// finish keeps quiet about a look that was outdated. Everything else is an error, and tried again with backoff.
+func finish(wait time.Duration, err error) (ctrl.Result, error) {
 	if errors.Is(err, errStale) || apierrors.IsConflict(err) {
 		return ctrl.Result{RequeueAfter: staleRetry}, nil
 	}
-	return ctrl.Result{RequeueAfter: decision.Wait}, client.IgnoreNotFound(err)
+	return ctrl.Result{RequeueAfter: wait}, err
+}
+
+// staleIfGone makes a stale look of one whose object is no longer there.
+func staleIfGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return errStale
+	}
+	return err
 }

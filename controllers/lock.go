@@ -109,7 +109,7 @@ func (r *DBUpgradeReconciler) holderAlive(ctx context.Context, lease *coordinati
 	return false, nil
 }
 
-// releaseLock gives the lock up, where the Job holds it.
+// releaseLock gives the lock up, where the Job holds it and a live look agrees that the Job has ended.
 func (r *DBUpgradeReconciler) releaseLock(ctx context.Context, obj *v1alpha1.DBUpgrade, holder types.UID) error {
 	lease := &coordinationv1.Lease{}
 	if err := r.Live.Get(ctx, r.lockKey(obj), lease); err != nil {
@@ -117,6 +117,13 @@ func (r *DBUpgradeReconciler) releaseLock(ctx context.Context, obj *v1alpha1.DBU
 	}
 	if ptr.Deref(lease.Spec.HolderIdentity, "") != string(holder) {
 		return nil
+	}
+	alive, err := r.holderAlive(ctx, lease)
+	if err != nil {
+		return err
+	}
+	if alive {
+		return errStale
 	}
 	return client.IgnoreNotFound(r.Delete(ctx, lease, client.Preconditions{UID: &lease.UID, ResourceVersion: &lease.ResourceVersion}))
 }

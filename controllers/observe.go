@@ -79,7 +79,7 @@ func (r *DBUpgradeReconciler) lookForJob(ctx context.Context, seen *upgrade.Obse
 		return fmt.Errorf("get Job %s: %w", attempt.Job, err)
 	}
 	found := err == nil && job.UID == attempt.JobUID
-	if found && metav1.IsControlledBy(job, obj) && job.Labels[upgrade.LabelManagedBy] == upgrade.ManagedBy {
+	if found && isOurs(job, obj) {
 		return errStale
 	}
 	pods, err := r.livePods(ctx, obj.Namespace, attempt.JobUID)
@@ -93,6 +93,11 @@ func (r *DBUpgradeReconciler) lookForJob(ctx context.Context, seen *upgrade.Obse
 		seen.Jobs = append(seen.Jobs, upgrade.VanishedJob(attempt, pods))
 	}
 	return nil
+}
+
+// isOurs tells whether the cache shows a Job as one of the object's.
+func isOurs(job *batchv1.Job, obj *v1alpha1.DBUpgrade) bool {
+	return metav1.IsControlledBy(job, obj) && job.Labels[upgrade.LabelOwner] != ""
 }
 
 // livePods are the pods of a Job as the API server has them.

@@ -28,7 +28,7 @@ func (r *DBUpgradeReconciler) report(ctx context.Context, obj *v1alpha1.DBUpgrad
 	}
 	obj.Status = decision.Status
 	if err := r.Status().Patch(ctx, obj, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
-		return fmt.Errorf("patch status: %w", err)
+		return fmt.Errorf("patch status: %w", staleIfGone(err))
 	}
 	r.tell(obj, before.Status, decision.Status)
 	return nil
@@ -51,15 +51,12 @@ func (r *DBUpgradeReconciler) tell(obj *v1alpha1.DBUpgrade, before, after v1alph
 }
 
 func (r *DBUpgradeReconciler) tellEnd(obj *v1alpha1.DBUpgrade, status v1alpha1.DBUpgradeStatus) {
-	attempt, class := status.Attempt, ""
+	attempt, class := status.Attempt, v1alpha1.FailureClass("")
 	switch attempt.Phase {
 	case v1alpha1.AttemptSucceeded:
 		r.event(obj, corev1.EventTypeNormal, v1alpha1.EventMigrationSucceeded, fmt.Sprintf("Attempt %d: %s", attempt.Number, attempt.Message))
 	case v1alpha1.AttemptFailed:
-		class = attempt.Reason
-		if status.Migration != nil && status.Migration.Failure != nil {
-			class = string(status.Migration.Failure.Class)
-		}
+		class = status.Migration.Failure.Class // which record has seen to
 		r.event(obj, corev1.EventTypeWarning, v1alpha1.EventMigrationFailed, fmt.Sprintf("Attempt %d: %s", attempt.Number, attempt.Message))
 	default:
 		return
@@ -68,7 +65,7 @@ func (r *DBUpgradeReconciler) tellEnd(obj *v1alpha1.DBUpgrade, status v1alpha1.D
 	if status.StartedAt != nil && status.CompletedAt != nil {
 		seconds = status.CompletedAt.Sub(status.StartedAt.Time).Seconds()
 	}
-	r.Metrics.AttemptEnded(string(attempt.Phase), class, seconds)
+	r.Metrics.AttemptEnded(string(attempt.Phase), string(class), seconds)
 }
 
 // eventType is Warning for everything that is neither on its way, nor done, nor wished for.

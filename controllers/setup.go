@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -42,14 +43,19 @@ const (
 // CacheOptions keep the cache to what the operator works with: its own Jobs, pods and Leases, and events that say why a Job has no pod.
 // With no namespaces given it watches all of them.
 func CacheOptions(operatorNamespace string, watchNamespaces []string) cache.Options {
-	ours := labels.SelectorFromSet(labels.Set{upgrade.LabelManagedBy: upgrade.ManagedBy})
+	// By a label that nobody else has reason to write, as policies have for app.kubernetes.io/managed-by.
+	owned, err := labels.NewRequirement(upgrade.LabelOwner, selection.Exists, nil)
+	if err != nil {
+		panic(err) // of a constant
+	}
+	ours := labels.NewSelector().Add(*owned)
 	options := cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&batchv1.Job{}:          {Label: ours},
 			&corev1.Pod{}:           {Label: ours},
 			&corev1.Event{}:         {Field: fields.SelectorFromSet(fields.Set{"involvedObject.kind": "Job", "reason": "FailedCreate"})},
-			&coordinationv1.Lease{}: {Label: ours, Namespaces: map[string]cache.Config{operatorNamespace: {}}},
+			&coordinationv1.Lease{}: {Label: labels.SelectorFromSet(labels.Set{upgrade.LabelManagedBy: upgrade.ManagedBy}), Namespaces: map[string]cache.Config{operatorNamespace: {}}},
 		},
 	}
 	for _, namespace := range watchNamespaces {

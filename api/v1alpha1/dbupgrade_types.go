@@ -269,7 +269,7 @@ const (
 	AttemptFailed AttemptPhase = "Failed"
 	// AttemptStuck: its pod could not start, or did not end after a failure, and its Job is removed.
 	AttemptStuck AttemptPhase = "Stuck"
-	// AttemptCancelled: its Job was removed before the migration started, for a new spec or for suspend. Nothing ran.
+	// AttemptCancelled: its Job is removed, before the migration has started, for a new spec or for suspend.
 	AttemptCancelled AttemptPhase = "Cancelled"
 )
 
@@ -313,6 +313,9 @@ type AttemptStatus struct {
 	// Since is when it reached that phase.
 	// +required
 	Since metav1.Time `json:"since"`
+	// TroubleSince is when what keeps its pod from starting was first told of; empty while nothing does.
+	// +optional
+	TroubleSince *metav1.Time `json:"troubleSince,omitempty"`
 	// Reason of its outcome, as on the Ready condition.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64

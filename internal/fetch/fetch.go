@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 )
@@ -21,6 +22,7 @@ const (
 	DefaultMaxBytes     = 64 << 20
 	DefaultMaxFiles     = 10_000
 	DefaultMaxScanBytes = 20 << 30
+	DefaultTimeout      = 30 * time.Minute
 )
 
 // Options says what to fetch and where to put it.
@@ -44,6 +46,8 @@ type Options struct {
 	MaxFiles int
 	// MaxScanBytes is how much may be read of the image's layers: packed, and again unpacked.
 	MaxScanBytes int64
+	// Timeout bounds the whole: a registry that keeps dripping bytes would hold the database's lock for ever.
+	Timeout time.Duration
 	// Log gets a line for each step. Nil is silent.
 	Log *slog.Logger
 
@@ -79,9 +83,15 @@ func failure(class v1alpha1.FailureClass, cause error, format string, args ...an
 
 // Run fetches a directory of an image. Its error is always an [*Error]; Out is then empty again, unless it was not empty in the first place.
 func Run(ctx context.Context, o Options) (Report, error) {
-	report, err := run(ctx, o.withDefaults())
+	o = o.withDefaults()
+	bounded, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	report, err := run(bounded, o)
 	if err == nil {
 		return report, nil
+	}
+	if ctx.Err() == nil && bounded.Err() != nil {
+		return Report{}, failure(v1alpha1.ImagePullFailed, err, "image %s could not be read within %s: its registry is too slow", o.Image, o.Timeout)
 	}
 	if ctx.Err() != nil {
 		return Report{}, failure(v1alpha1.Interrupted, err, "fetching image %s was interrupted: %v", o.Image, context.Cause(ctx))
@@ -147,6 +157,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxScanBytes == 0 {
 		o.MaxScanBytes = DefaultMaxScanBytes
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

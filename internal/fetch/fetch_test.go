@@ -6,6 +6,7 @@ package fetch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -25,6 +27,20 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/tests/registry"
 )
+
+// TestTimeout bounds the whole, whatever the registry does: here it answers nothing.
+func TestTimeout(t *testing.T) {
+	front := newFront(t, registry.New(t), func(_ http.ResponseWriter, req *http.Request) bool {
+		<-req.Context().Done()
+		return true
+	})
+	s := newSandbox(t)
+	_, err := Run(t.Context(), Options{Image: front.host + "/app:v1", Dir: "/migrations", Out: s.out, PlainHTTP: true, Timeout: 50 * time.Millisecond})
+	var e *Error
+	if !errors.As(err, &e) || e.Class != v1alpha1.ImagePullFailed || !strings.Contains(e.Message, "could not be read within 50ms") {
+		t.Errorf("got %v", err)
+	}
+}
 
 var simple = map[string]string{"migrations/1": "one"}
 

@@ -11,20 +11,25 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 )
 
-// MaxBytes is the size of the largest termination message that the kubelet keeps of a container.
-const MaxBytes = 4096
+// MaxBytes is the size of the largest result. The kubelet keeps 4096 bytes of a container's termination message, and 12288 of all containers of a pod,
+// shared out evenly: so the two of ours may have two more injected beside them before a result is cut.
+const MaxBytes = 12288 / 4
 
-// Bounds of the texts in a result. They follow the maxLength of the API and leave a result with the longest ones well under MaxBytes.
+// Bounds of the texts in a result, in characters. They follow the maxLength of the API.
 const (
 	maxName  = 256
 	maxError = 1024
 	maxImage = 1280
 	maxFiles = 32
+
+	// maxMessage is the longest termination message of one container, in bytes.
+	maxMessage = 4096
 )
 
 // Result is what one step of a Job reports at its end, successful or not.
@@ -69,8 +74,8 @@ func (r Result) Encode() []byte {
 
 // Parse reads what Encode wrote. It refuses anything else: a termination message may also hold the words of the container runtime.
 func Parse(message string) (Result, error) {
-	if len(message) > MaxBytes {
-		return Result{}, fmt.Errorf("result of %d bytes is longer than %d", len(message), MaxBytes)
+	if len(message) > maxMessage {
+		return Result{}, fmt.Errorf("result of %d bytes is longer than %d", len(message), maxMessage)
 	}
 	var r Result
 	decoder := json.NewDecoder(strings.NewReader(message))
@@ -92,9 +97,9 @@ func Parse(message string) (Result, error) {
 // bounded is a copy of r whose texts and lists keep to the API's bounds.
 func (r Result) bounded() Result {
 	cutTo := func(s *string, limit int, cut *bool) {
-		if short := Cut(*s, limit); short != *s {
-			*s, *cut = short, true
-		}
+		short := Cut(*s, limit)
+		*cut = *cut || utf8.RuneCountInString(short) < utf8.RuneCountInString(*s)
+		*s = short
 	}
 	var cut bool
 	cutTo(&r.Image, maxImage, &cut)
@@ -127,7 +132,7 @@ func (r Result) bounded() Result {
 
 // minimal keeps what a person needs most. Escapes can make a bounded text six times as long in JSON, so even the rest may be too much.
 func (r Result) minimal() Result {
-	short := Result{Image: Cut(r.Image, maxName)}
+	short := Result{Image: Cut(r.Image, 160)}
 	if r.Migration == nil {
 		return short
 	}
@@ -137,15 +142,20 @@ func (r Result) minimal() Result {
 	}
 	if f := r.Migration.Failure; f != nil {
 		short.Migration.Failure = &v1alpha1.Failure{
-			Class: f.Class, Statement: f.Statement, SQLState: f.SQLState, File: Cut(f.File, 48), Version: Cut(f.Version, 48), Error: Cut(f.Error, 128),
+			Class: f.Class, Statement: f.Statement, SQLState: f.SQLState, File: Cut(f.File, 48), Version: Cut(f.Version, 48), Error: Cut(f.Error, 96),
 		}
 	}
 	return short
 }
 
-// Cut shortens s to at most limit characters, marking the cut with an ellipsis, and replaces what is not UTF-8.
+// Cut shortens s to at most limit characters, marking the cut with an ellipsis, and replaces what is not UTF-8 or would control a terminal.
 func Cut(s string, limit int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 	if utf8.RuneCountInString(s) <= limit {
 		return s
 	}

@@ -53,7 +53,7 @@ func decide(s scene) Decision {
 		return s.observeRunning()
 	case s.current() && s.job != nil && s.job.Terminating:
 		return s.say("5 terminating", verdict{reason: v1alpha1.ReasonInitializing, progressing: true,
-			message: fmt.Sprintf("Job %s is being deleted; waiting until it and its pods are gone", s.job.Name)})
+			message: untilGone(*s.job)})
 	case s.current() && s.unwanted():
 		return s.cancel()
 	case s.current() && s.stuckIn() == 0:

@@ -106,6 +106,12 @@ func seenJob(attempt int64, stage upgrade.Stage, options ...func(*upgrade.Job)) 
 
 func finished(j *upgrade.Job) { j.Finished = true }
 
+// troubled has been told at second 0 what keeps its pod from starting.
+func troubled(o *v1alpha1.DBUpgrade) { o.Status.Attempt.TroubleSince = ptr.To(at(0)) }
+
+// held is a Job whose pod another container keeps alive after this outcome.
+func held(o upgrade.Outcome) func(*upgrade.Job) { return func(j *upgrade.Job) { j.Held = &o } }
+
 func goes(j *upgrade.Job) { j.Terminating = true }
 
 func in(trouble upgrade.Trouble) func(*upgrade.Job) {
@@ -181,9 +187,9 @@ func TestRows(t *testing.T) {
 
 		"deleted, never started":    {obj: of(deleted), row: "2 deleting", do: "[]"},
 		"deleted, nothing is left":  {obj: of(attempted(v1alpha1.AttemptNew), withoutUID, deleted), row: "2 deleting", do: "[RemoveFinalizer]"},
-		"deleted, a new Job":        {obj: of(attempted(v1alpha1.AttemptNew), deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "2 deleting", do: "[StopJob]"},
-		"deleted, a pending Job":    {obj: of(attempted(v1alpha1.AttemptPending), deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "2 deleting", do: "[StopJob]"},
-		"deleted, the Job goes":     {obj: of(attempted(v1alpha1.AttemptPending), deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, goes)}, row: "2 deleting", do: "[]"},
+		"deleted, a new Job":        {obj: of(attempted(v1alpha1.AttemptNew), deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "2 deleting", do: "[StopJob]", reason: "Deleting", on: progressing},
+		"deleted, a pending Job":    {obj: of(attempted(v1alpha1.AttemptPending), deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "2 deleting", do: "[StopJob]", reason: "Deleting", on: progressing},
+		"deleted, the Job goes":     {obj: of(attempted(v1alpha1.AttemptPending), deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, goes)}, row: "2 deleting", do: "[]", reason: "Deleting", on: progressing},
 		"deleted, recorded, ended":  {obj: of(failedFor(v1alpha1.StatementFailed, 0), deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, finished)}, row: "2 deleting", do: "[ReleaseLock RemoveFinalizer]"},
 		"deleted and not our turn":  {obj: of(isApplied, deleted, unfinalized), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, finished)}, row: "2 deleting", do: "[]"},
 		"deleted, failed, not told": {obj: of(attempted(v1alpha1.AttemptRunning), deleted), jobs: []upgrade.Job{seenJob(1, 0, with(refused))}, row: "3 outcome", do: "[]", reason: "JobFailed", on: degraded},
@@ -218,21 +224,27 @@ func TestRows(t *testing.T) {
 		"new, suspended":                 {obj: of(attempted(v1alpha1.AttemptNew), suspend), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "6 unwanted", do: "[]", reason: "Suspended", on: blocked},
 		"new, another runner":            {obj: of(attempted(v1alpha1.AttemptNew), tuned), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "6 unwanted", do: "[]", reason: "Initializing", on: progressing},
 		"no Job yet, another runner":     {obj: of(attempted(v1alpha1.AttemptNew), withoutUID, tuned), row: "6 unwanted", do: "[]", reason: "Initializing", on: progressing},
-		"stuck":                          {obj: of(attempted(v1alpha1.AttemptPending)), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(unpullable))}, now: 120, row: "6 stuck", do: "[]", reason: "ImagePullFailed", on: stalled},
+		"stuck":                          {obj: of(attempted(v1alpha1.AttemptPending), troubled), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(unpullable))}, now: 120, row: "6 stuck", do: "[]", reason: "ImagePullFailed", on: stalled},
+		"troubled only now":              {obj: of(attempted(v1alpha1.AttemptPending)), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(unpullable))}, now: 600, row: "7 pending", do: "[]", reason: "JobPending", on: progressing, wait: 2 * time.Minute},
+		"silent, another runner":         {obj: of(attempted(v1alpha1.AttemptPending), tuned), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(silence))}, now: 1, row: "7 pending", do: "[]", reason: "JobPending", on: progressing, wait: 599 * time.Second},
+		"held open":                      {obj: of(attempted(v1alpha1.AttemptPending), troubled), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(unpullable), held(cutOff))}, now: 120, row: "3 outcome", do: "[]", reason: "DatabaseUnreachable", on: blocked},
 		"stuck, another runner":          {obj: of(attempted(v1alpha1.AttemptPending), tuned), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(unpullable))}, now: 1, row: "6 stuck", do: "[]", reason: "ImagePullFailed", on: stalled},
 		"stuck, asked again":             {obj: of(attempted(v1alpha1.AttemptPending), askAgain), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(unpullable))}, now: 1, row: "6 stuck", do: "[]", reason: "ImagePullFailed", on: stalled},
 
 		"pending":                 {obj: of(attempted(v1alpha1.AttemptNew)), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "7 pending", do: "[]", reason: "JobPending", on: progressing},
 		"pending, another runner": {obj: of(attempted(v1alpha1.AttemptPending), tuned), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "7 pending", do: "[]", reason: "JobPending", on: progressing},
 		"pending, asked again":    {obj: of(attempted(v1alpha1.AttemptPending), askAgain), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "7 pending", do: "[]", reason: "JobPending", on: progressing},
-		"pending in trouble": {obj: of(attempted(v1alpha1.AttemptPending)), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(unpullable))}, now: 30,
+		"pending in trouble": {obj: of(attempted(v1alpha1.AttemptPending), troubled), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(unpullable))}, now: 30,
 			row: "7 pending", do: "[]", reason: "JobPending", on: progressing, wait: 90 * time.Second},
 		"pending in silence": {obj: of(attempted(v1alpha1.AttemptPending)), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(silence))}, now: 150,
 			row: "7 pending", do: "[]", reason: "JobPending", on: progressing, wait: 450 * time.Second},
 
-		"new Job":           {obj: of(attempted(v1alpha1.AttemptNew), withoutUID), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "8 new", do: "[TakeLock]", reason: "Initializing", on: progressing},
-		"new Job, latched":  {obj: of(attempted(v1alpha1.AttemptNew)), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "8 new", do: "[TakeLock ReleaseJob]", reason: "Initializing", on: progressing},
-		"suspended by hand": {obj: of(attempted(v1alpha1.AttemptPending)), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "8 new", do: "[TakeLock ReleaseJob]", reason: "Initializing", on: progressing},
+		"new Job":               {obj: of(attempted(v1alpha1.AttemptNew), withoutUID), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "8 new", do: "[]", reason: "Initializing", on: progressing},
+		"new Job, no finalizer": {obj: of(attempted(v1alpha1.AttemptNew), unfinalized), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "8 new", do: "[AddFinalizer TakeLock ReleaseJob]", reason: "Initializing", on: progressing},
+		"pending, no finalizer": {obj: of(attempted(v1alpha1.AttemptPending), unfinalized), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "7 pending", do: "[AddFinalizer]", reason: "JobPending", on: progressing},
+		"running, no finalizer": {obj: of(attempted(v1alpha1.AttemptRunning), unfinalized), jobs: []upgrade.Job{seenJob(1, upgrade.StageRunning)}, row: "4 running", do: "[AddFinalizer]", reason: "MigrationInProgress", on: progressing},
+		"new Job, latched":      {obj: of(attempted(v1alpha1.AttemptNew)), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "8 new", do: "[TakeLock ReleaseJob]", reason: "Initializing", on: progressing},
+		"suspended by hand":     {obj: of(attempted(v1alpha1.AttemptPending)), jobs: []upgrade.Job{seenJob(1, upgrade.StageNew)}, row: "8 new", do: "[TakeLock ReleaseJob]", reason: "Initializing", on: progressing},
 
 		"applied":                      {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, finished)}, row: "9 applied", do: "[ReleaseLock RemoveFinalizer]", reason: "MigrationComplete", on: "Accepted Ready"},
 		"applied and settled":          {obj: of(isApplied, unfinalized), row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready"},
@@ -243,7 +255,7 @@ func TestRows(t *testing.T) {
 		"applied, its pod goes on":     {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 30, row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready", wait: 99 * time.Second},
 		"applied, its pod lingers":     {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 1 << 20, row: "9 applied", do: "[StopJob]", reason: "MigrationComplete", on: "Accepted Ready"},
 		"failed, its pod goes on":      {obj: of(failedFor(v1alpha1.StatementFailed, 0)), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(refused))}, now: 30, row: "12 failed", do: "[]", reason: "JobFailed", on: degraded, wait: 99 * time.Second},
-		"deleted, its pod goes on":     {obj: of(isApplied, deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 30, row: "2 deleting", do: "[]", wait: 99 * time.Second},
+		"deleted, its pod goes on":     {obj: of(isApplied, deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 30, row: "2 deleting", do: "[]", reason: "Deleting", on: progressing, wait: 99 * time.Second},
 		"applied, a stray Job":         {obj: of(isApplied, unfinalized), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, finished), seenJob(0, upgrade.StageNew)}, row: "9 applied", do: "[StopJob]", reason: "MigrationComplete", on: "Accepted Ready"},
 
 		"failed":                 {obj: of(failedFor(v1alpha1.StatementFailed, 0), unfinalized), row: "12 failed", do: "[]", reason: "JobFailed", on: degraded},
@@ -391,7 +403,7 @@ func TestActionsNameTheirJobs(t *testing.T) {
 // TestStuckExactly: a pod has two minutes, ten where nobody says what it waits for, and not a nanosecond less.
 func TestStuckExactly(t *testing.T) {
 	for limit, trouble := range map[time.Duration]upgrade.Trouble{2 * time.Minute: unpullable, 10 * time.Minute: silence} {
-		obj := builders.DBUpgrade(attempted(v1alpha1.AttemptPending))
+		obj := builders.DBUpgrade(attempted(v1alpha1.AttemptPending), troubled)
 		o := upgrade.Observation{DBUpgrade: obj, Jobs: []upgrade.Job{seenJob(1, upgrade.StagePending, in(trouble))}, Now: at(0).Add(limit - 1)}
 		if d := upgrade.Decide(o); d.Row != "7 pending" || d.Wait != 1 {
 			t.Errorf("1 ns before %s: row %q, wait %s", limit, d.Row, d.Wait)
@@ -438,7 +450,7 @@ func TestFlappingTrouble(t *testing.T) {
 	if got := ready(other.Status).Message; got != `container fetch-migrations cannot be configured: secret "db" not found` {
 		t.Errorf("another trouble hides behind the first: %q", got)
 	}
-	stuck := decide(t, 120, obj, pod("ImagePullBackOff", "back-off")...)
+	stuck := decide(t, 121, obj, pod("ImagePullBackOff", "back-off")...)
 	if got := stuck.Status.Attempt.Message; got != want {
 		t.Errorf("given up with %q", got)
 	}
@@ -647,10 +659,11 @@ func TestVersionIsCarried(t *testing.T) {
 		outcome upgrade.Outcome
 		want    *v1alpha1.MigrationStatus
 	}{
-		"migrated":          {success, applied.Migration},
-		"fetch failed":      {outcome(v1alpha1.ImagePullFailed, "401", unreached), &v1alpha1.MigrationStatus{CurrentVersion: "1", Failure: unreached.Failure()}},
-		"no report":         {outcome(v1alpha1.Interrupted, "killed", result.Result{}), &v1alpha1.MigrationStatus{CurrentVersion: "1"}},
-		"an empty database": {outcome(v1alpha1.Interrupted, "told to end", empty), empty.Migration},
+		"migrated":     {success, applied.Migration},
+		"fetch failed": {outcome(v1alpha1.ImagePullFailed, "401", unreached), &v1alpha1.MigrationStatus{CurrentVersion: "1", Failure: unreached.Failure()}},
+		"no report":    {outcome(v1alpha1.Interrupted, "killed", result.Result{}), &v1alpha1.MigrationStatus{CurrentVersion: "1", Failure: &v1alpha1.Failure{Class: v1alpha1.Interrupted, Error: "killed"}}},
+		"an empty database": {outcome(v1alpha1.Interrupted, "told to end", empty), &v1alpha1.MigrationStatus{TargetVersion: "2", Pending: 2, Total: 2,
+			Failure: &v1alpha1.Failure{Class: v1alpha1.Interrupted, Error: "told to end"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			obj := builders.DBUpgrade(attempted(v1alpha1.AttemptRunning), before)

@@ -4,6 +4,7 @@
 package upgrade
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -63,14 +64,16 @@ type Obstacle struct {
 	Wait time.Duration
 }
 
-// Obstructed is the decision after one of its actions met an obstacle.
-func (d Decision) Obstructed(by Obstacle, generation int64, now time.Time) Decision {
+// Obstructed is the decision after one of its actions met an obstacle. Its conditions start from those of the object, so that an obstacle
+// that stays changes none of them.
+func (d Decision) Obstructed(by Obstacle, obj *v1alpha1.DBUpgrade, now time.Time) Decision {
 	d.Wait = by.Wait
+	d.Status.Conditions = slices.Clone(obj.Status.Conditions)
 	invalid := by.Reason == v1alpha1.ReasonInvalidSpec
 	waiting := by.Reason == v1alpha1.ReasonWaitingForLock
 	setConditions(&d.Status, verdict{
 		reason: by.Reason, message: by.Message, blocked: true, refused: invalid, stalled: !waiting,
-	}, generation, now)
+	}, obj.Generation, now)
 	return d
 }
 
@@ -84,7 +87,11 @@ type verdict struct {
 	refused bool
 }
 
-const maxMessage = 2048
+// Bounds of texts in status, in characters.
+const (
+	maxMessage = 2048
+	maxError   = 1024
+)
 
 func setConditions(status *v1alpha1.DBUpgradeStatus, v verdict, generation int64, now time.Time) {
 	set := func(kind string, on, speaks bool) {

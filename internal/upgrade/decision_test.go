@@ -33,7 +33,7 @@ func TestObstructed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			obj := builders.DBUpgrade(attempted(v1alpha1.AttemptNew), tuned)
 			decided := decide(t, 1, obj)
-			d := decided.Obstructed(c.by, obj.Generation, at(2).Time)
+			d := decided.Obstructed(c.by, obj, at(2).Time)
 			if d.Wait != c.by.Wait || trueOnes(d.Status) != c.on {
 				t.Errorf("wait %s, conditions %s", d.Wait, trueOnes(d.Status))
 			}
@@ -73,10 +73,29 @@ func TestConditionsAreStable(t *testing.T) {
 	}
 }
 
+// TestObstacleIsStable: an obstacle that stays is told once, and its conditions keep their dates.
+func TestObstacleIsStable(t *testing.T) {
+	by := upgrade.Obstacle{Reason: v1alpha1.ReasonWaitingForLock, Message: "another DBUpgrade migrates", Wait: time.Minute}
+	obj := builders.DBUpgrade(attempted(v1alpha1.AttemptNew))
+	obj.Status = decide(t, 1, obj).Obstructed(by, obj, at(1).Time).Status
+	if diff := cmp.Diff(obj.Status, decide(t, 100, obj).Obstructed(by, obj, at(100).Time).Status); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestNothingControlsATerminal: what a database or a registry says may hold escapes.
+func TestNothingControlsATerminal(t *testing.T) {
+	by := upgrade.Obstacle{Reason: v1alpha1.ReasonPodNotCreated, Message: "\x1b[2Jgone\nReady"}
+	obj := builders.DBUpgrade(attempted(v1alpha1.AttemptNew))
+	if got := ready(decide(t, 1, obj).Obstructed(by, obj, at(1).Time).Status).Message; got != " [2Jgone Ready" {
+		t.Errorf("message %q", got)
+	}
+}
+
 func TestMessagesAreBounded(t *testing.T) {
 	obj := builders.DBUpgrade(attempted(v1alpha1.AttemptNew))
 	by := upgrade.Obstacle{Reason: v1alpha1.ReasonPodNotCreated, Message: strings.Repeat("ä", 5000)}
-	status := decide(t, 1, obj).Obstructed(by, 1, at(1).Time).Status
+	status := decide(t, 1, obj).Obstructed(by, obj, at(1).Time).Status
 	if n := utf8.RuneCountInString(ready(status).Message); n != 2048 {
 		t.Errorf("%d characters", n)
 	}

@@ -4,6 +4,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"strconv"
@@ -187,10 +188,7 @@ func pullSecretVolume(i int) string { return fmt.Sprintf("pull-secret-%d", i) }
 
 // fetchContainer talks to the registry and has no database credentials.
 func fetchContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Container {
-	dir := obj.Spec.Migrations.Dir
-	if dir == "" {
-		dir = DefaultDir
-	}
+	dir := cmp.Or(obj.Spec.Migrations.Dir, DefaultDir)
 	args := []string{"fetch", "--image=" + literal(obj.Spec.Migrations.Image), "--dir=" + literal(dir), "--out=" + migrationsMount}
 	for _, prefix := range config.AllowedImagePrefixes {
 		args = append(args, "--allowed-prefix="+prefix)

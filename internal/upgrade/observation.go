@@ -58,11 +58,16 @@ type Job struct {
 	Terminating bool
 	// Trouble keeps a pending Job's pod from starting; nil while nothing is wrong with it.
 	Trouble *Trouble
+	// Held is the outcome of a pod that another container keeps from ending, where only the end of the Job would make it final.
+	Held *Outcome
 	// StartedAt is when migrate started, nil where it did not.
 	StartedAt *metav1.Time
 	// Image that was fetched, with its digest, where that is known already.
 	Image string
 }
+
+// troubled tells that somebody has said what keeps the pod from starting.
+func (j *Job) troubled() bool { return j.Trouble != nil && j.Trouble.Detail != "" }
 
 // Outcome is how an attempt ended.
 type Outcome struct {

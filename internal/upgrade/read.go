@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
@@ -33,6 +34,9 @@ func ReadJob(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) Job {
 	ended, failure := terminalCondition(job)
 	j.readPods(pods, ended)
 	if j.Stage == StageDone {
+		if j.Finished && failure != nil && failure.Reason == batchv1.JobReasonDeadlineExceeded {
+			j.Outcome.outlivedDeadline(job)
+		}
 		return j
 	}
 	suspended := job.Spec.Suspend != nil && *job.Spec.Suspend
@@ -44,7 +48,7 @@ func ReadJob(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) Job {
 		j.Stage = StageNew
 	default:
 		j.Stage = StagePending
-		j.Trouble = trouble(job, pods, events)
+		j.Trouble, j.Held = trouble(job, pods, events)
 	}
 	return j
 }
@@ -111,6 +115,18 @@ func (j *Job) readPods(pods []corev1.Pod, ended bool) {
 			j.Stage, j.Outcome = StageDone, outcome
 			return
 		}
+	}
+}
+
+// outlivedDeadline corrects what a runner says, or the lack of it, that the Job's own deadline put an end to: trying again would come to the same.
+func (o *Outcome) outlivedDeadline(job *batchv1.Job) {
+	if o.Succeeded || !o.Class.Retryable {
+		return
+	}
+	o.Class = result.ClassOf(v1alpha1.DeadlineExceeded)
+	o.Message = fmt.Sprintf("Job %s was ended after %d seconds, its deadline: %s", job.Name, ptr.Deref(job.Spec.ActiveDeadlineSeconds, 0), o.Message)
+	if m := o.Result.Migration; m != nil && m.Failure != nil {
+		m.Failure.Class = v1alpha1.DeadlineExceeded
 	}
 }
 
@@ -191,7 +207,7 @@ func failureMessage(f *v1alpha1.Failure) string {
 // outcomeOfCondition is the fallback where no pod is left to tell.
 func outcomeOfCondition(job *batchv1.Job, failure *batchv1.JobCondition) Outcome {
 	if failure == nil {
-		o := Outcome{Succeeded: true, Message: "The migrations are applied; the pod is gone, and its report with it"}
+		o := Outcome{Succeeded: true, Message: "The migrations are applied; no pod is left that reports which"}
 		if job.Status.CompletionTime != nil {
 			o.EndedAt = *job.Status.CompletionTime
 		}
@@ -206,7 +222,7 @@ func outcomeOfCondition(job *batchv1.Job, failure *batchv1.JobCondition) Outcome
 	}
 	return Outcome{
 		Class:   result.ClassOf(class),
-		Message: fmt.Sprintf("the pod is gone, and its report with it; Job %s: %s: %s", job.Name, failure.Reason, failure.Message),
+		Message: fmt.Sprintf("no pod of Job %s reports how it ended; the Job says %s: %s", job.Name, failure.Reason, failure.Message),
 		EndedAt: failure.LastTransitionTime,
 	}
 }
@@ -260,24 +276,29 @@ func containerStatus(pod *corev1.Pod, name string) corev1.ContainerStatus {
 func startOf(s corev1.ContainerStatus) *metav1.Time {
 	switch {
 	case s.State.Running != nil:
-		return &s.State.Running.StartedAt
+		return s.State.Running.StartedAt.DeepCopy() // of the cache's own pod
 	case s.State.Terminated != nil && s.State.Terminated.StartedAt.Unix() > 0: // one that could not be started reports 1970
-		return &s.State.Terminated.StartedAt
+		return s.State.Terminated.StartedAt.DeepCopy()
 	default:
 		return nil
 	}
 }
 
-// trouble says what keeps the living pod of a pending Job from starting; nil where it is fetching, which may take its time.
-func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) *Trouble {
-	pods = slices.DeleteFunc(slices.Clone(pods), func(pod corev1.Pod) bool { return !Alive(&pod) })
+// trouble says what keeps the living pod of a pending Job from starting; nil where it is fetching, which may take its time. Where the migration has
+// ended and another container keeps the pod from doing so too, its outcome comes along.
+func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) (*Trouble, *Outcome) {
+	pods = slices.DeleteFunc(slices.Clone(pods), func(pod corev1.Pod) bool { return !Alive(&pod) || !ownedBy(&pod, job.UID) })
 	if len(pods) == 0 {
-		return podNotCreated(job, events)
+		return podNotCreated(job, events), nil
 	}
 	pod := slices.MaxFunc(pods, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	if o, ended := outcomeOfPod(&pod); ended {
-		return &Trouble{o.Class.Reason, "the migration has ended, and another container keeps its pod from ending", o.Message}
+		return &Trouble{o.Class.Reason, "the migration has ended, and another container keeps its pod from ending", o.Message}, &o
 	}
+	return troubleOfPod(job, &pod), nil
+}
+
+func troubleOfPod(job *batchv1.Job, pod *corev1.Pod) *Trouble {
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
 			return &Trouble{v1alpha1.ReasonUnschedulable, "no node takes the pod of Job " + job.Name, c.Message}
@@ -290,7 +311,7 @@ func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) *Troubl
 			}
 		}
 	}
-	if fetch := containerStatus(&pod, FetchContainer); fetch.State.Running != nil || fetch.State.Terminated != nil {
+	if fetch := containerStatus(pod, FetchContainer); fetch.State.Running != nil || fetch.State.Terminated != nil {
 		return nil
 	}
 	return &Trouble{v1alpha1.ReasonPodNotCreated, fmt.Sprintf("the pod of Job %s does not start; its events tell why", job.Name), ""}

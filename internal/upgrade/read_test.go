@@ -79,6 +79,9 @@ func newPod(seconds int, options ...func(*corev1.Pod)) corev1.Pod {
 	return p
 }
 
+// unreported is a pod that no kubelet has seen yet.
+func unreported(p *corev1.Pod) { p.Status = corev1.PodStatus{} }
+
 func disowned(p *corev1.Pod) { p.OwnerReferences = nil }
 
 func fetchIs(state corev1.ContainerState) func(*corev1.Pod) {
@@ -200,7 +203,7 @@ func TestReadJobStages(t *testing.T) {
 			want: upgrade.Job{Stage: upgrade.StagePending, Terminating: true, Trouble: silent}},
 		"released, no pod yet": {job: newJob(),
 			want: upgrade.Job{Stage: upgrade.StagePending, Trouble: &upgrade.Trouble{Reason: v1alpha1.ReasonPodNotCreated, What: "Job " + jobName + " has no pod"}}},
-		"pod without status":           {job: newJob(), pods: pods(corev1.Pod{}), want: upgrade.Job{Stage: upgrade.StagePending, Trouble: silent}},
+		"pod without status":           {job: newJob(), pods: pods(newPod(1, unreported)), want: upgrade.Job{Stage: upgrade.StagePending, Trouble: silent}},
 		"pulling the runner":           {job: newJob(), pods: pods(newPod(1)), want: upgrade.Job{Stage: upgrade.StagePending, Trouble: silent}},
 		"fetching, for however long":   {job: newJob(), pods: pods(newPod(1, fetchIs(runningSince(2)))), want: upgrade.Job{Stage: upgrade.StagePending}},
 		"fetched":                      {job: newJob(), pods: pods(newPod(1, fetched)), want: upgrade.Job{Stage: upgrade.StagePending, Image: fetchedImage}},
@@ -268,8 +271,12 @@ func TestReadJobOutcome(t *testing.T) {
 				j := with(upgrade.StagePending, false, upgrade.Outcome{})
 				j.Terminating = true
 				j.Trouble = &upgrade.Trouble{Reason: v1alpha1.ReasonInterrupted, What: heldOpen, Detail: "told to end"}
+				j.Held = ptr.To(outcome(v1alpha1.Interrupted, "told to end", interrupted))
 				return j
 			}()},
+		"the Job's own deadline, with the pod there": {job: newJob(failed(batchv1.JobReasonDeadlineExceeded, "Job was active longer than specified deadline")), pods: pods(newPod(1, migrated(137, "Error", ""), ended)),
+			want: with(upgrade.StageDone, true, outcome(v1alpha1.DeadlineExceeded,
+				"Job "+jobName+" was ended after 0 seconds, its deadline: container migrate ended with exit code 137 (Error) and left no result", result.Result{}))},
 		"a retryable failure": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
 			want: with(upgrade.StageDone, true, outcome(v1alpha1.Interrupted, "told to end", interrupted))},
 		"killed for want of memory": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(137, "OOMKilled", ""), ended)),
@@ -301,7 +308,7 @@ func TestReadJobFetchFailure(t *testing.T) {
 		"the image is not right": {job: newJob(), pods: pods(newPod(1, fetchFailed(15, invalid))),
 			want: upgrade.Job{Stage: upgrade.StageDone, Outcome: outcome(v1alpha1.ImageInvalid, "/migrations is not in the image", invalid)}},
 		"the registry refuses, the Job goes on": {job: newJob(), pods: pods(newPod(1, fetchFailed(30, unreachable))), want: upgrade.Job{Stage: upgrade.StagePending,
-			Trouble: &upgrade.Trouble{Reason: v1alpha1.ReasonImagePullFailed, What: heldOpen, Detail: "401 Unauthorized"}}},
+			Trouble: &upgrade.Trouble{Reason: v1alpha1.ReasonImagePullFailed, What: heldOpen, Detail: "401 Unauthorized"}, Held: ptr.To(outcome(v1alpha1.ImagePullFailed, "401 Unauthorized", unreachable))}},
 		"the registry refuses": {job: newJob(failedInTheEnd), pods: pods(newPod(1, fetchFailed(30, unreachable), ended)),
 			want: upgrade.Job{Stage: upgrade.StageDone, Finished: true, Outcome: outcome(v1alpha1.ImagePullFailed, "401 Unauthorized", unreachable)}},
 		"out of memory": {job: newJob(failedInTheEnd), pods: pods(newPod(1, fetchIs(exited(1, 9, 137, "OOMKilled", "")), ended)),
@@ -349,18 +356,18 @@ func TestReadJobWithoutPods(t *testing.T) {
 		class     v1alpha1.FailureClass
 		message   string
 	}{
-		"complete": {job: complete, succeeded: true, message: "The migrations are applied; the pod is gone, and its report with it"},
+		"complete": {job: complete, succeeded: true, message: "The migrations are applied; no pod is left that reports which"},
 		"complete, no time given": {job: func(j *batchv1.Job) { complete(j); j.Status.CompletionTime = nil }, succeeded: true,
-			message: "The migrations are applied; the pod is gone, and its report with it"},
+			message: "The migrations are applied; no pod is left that reports which"},
 		"deadline": {job: failed(batchv1.JobReasonDeadlineExceeded, "Job was active longer than specified deadline"), class: v1alpha1.DeadlineExceeded,
-			message: "the pod is gone, and its report with it; Job app-16b81fda-1: DeadlineExceeded: Job was active longer than specified deadline"},
+			message: "no pod of Job app-16b81fda-1 reports how it ended; the Job says DeadlineExceeded: Job was active longer than specified deadline"},
 		"an exit code that needs a person": {class: v1alpha1.Internal,
 			job:     failed(batchv1.JobReasonPodFailurePolicy, "Container migrate for pod team/app-16b81fda-1-x7k2p failed with exit code 10 matching FailJob rule at index 0"),
-			message: "the pod is gone, and its report with it; Job app-16b81fda-1: PodFailurePolicy: Container migrate for pod team/app-16b81fda-1-x7k2p failed with exit code 10 matching FailJob rule at index 0"},
+			message: "no pod of Job app-16b81fda-1 reports how it ended; the Job says PodFailurePolicy: Container migrate for pod team/app-16b81fda-1-x7k2p failed with exit code 10 matching FailJob rule at index 0"},
 		"backoff limit": {job: failedInTheEnd, class: v1alpha1.Interrupted,
-			message: "the pod is gone, and its report with it; Job app-16b81fda-1: BackoffLimitExceeded: Job has reached the specified backoff limit"},
+			message: "no pod of Job app-16b81fda-1 reports how it ended; the Job says BackoffLimitExceeded: Job has reached the specified backoff limit"},
 		"some reason of a later Kubernetes": {job: failed("Novel", "because"), class: v1alpha1.Interrupted,
-			message: "the pod is gone, and its report with it; Job app-16b81fda-1: Novel: because"},
+			message: "no pod of Job app-16b81fda-1 reports how it ended; the Job says Novel: because"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			job := newJob(c.job)

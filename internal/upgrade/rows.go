@@ -21,19 +21,21 @@ import (
 func (s scene) record() Decision {
 	outcome, job := s.job.Outcome, s.job
 	a, status := s.attempt, s.status
-	a.JobUID = job.UID
 	ended := outcome.EndedAt
 	if ended.IsZero() {
 		ended = metav1.NewTime(s.Now)
 	}
-	status.StartedAt, status.CompletedAt = job.StartedAt, &ended
-	status.Image = job.Image
+	s.learn(job)
+	status.CompletedAt = &ended
 	status.Migration = carryVersion(outcome.Result.Migration, status.Migration)
 	a.Message, a.Since = result.Cut(outcome.Message, maxMessage), metav1.NewTime(s.Now)
 	if outcome.Succeeded {
 		a.Phase, a.Reason, a.InfrastructureFailures = v1alpha1.AttemptSucceeded, v1alpha1.ReasonMigrationComplete, 0
-		status.Revision = job.Revision
+		status.Revision = a.Revision
 	} else {
+		if status.Migration.Failure == nil { // the runner could not say it
+			status.Migration.Failure = &v1alpha1.Failure{Class: outcome.Class.Name, Error: result.Cut(outcome.Message, maxError)}
+		}
 		a.Phase, a.Reason = v1alpha1.AttemptFailed, outcome.Class.Reason
 		if outcome.Class.Retryable {
 			a.InfrastructureFailures++
@@ -47,6 +49,17 @@ func (s scene) record() Decision {
 		return s.say("3 outcome", s.complete())
 	default: // the spec moved on while it ran
 		return s.initializing("3 outcome")
+	}
+}
+
+// learn takes over what a Job tells about its attempt, and keeps what an earlier look learnt where the Job's pods are gone by now.
+func (s scene) learn(job *Job) {
+	s.attempt.JobUID = job.UID
+	if job.StartedAt != nil {
+		s.status.StartedAt = job.StartedAt
+	}
+	if job.Image != "" {
+		s.status.Image = job.Image
 	}
 }
 
@@ -86,9 +99,9 @@ func (s scene) leave() Decision {
 	if !s.hasFinalizer() {
 		return s.quietly(row)
 	}
-	if len(s.unfinished()) > 0 {
-		d := s.quietly(row, stop(s.removable())...)
-		d.Wait = s.lingersFor()
+	if unfinished := s.unfinished(); len(unfinished) > 0 {
+		d := s.say(row, verdict{reason: v1alpha1.ReasonDeleting, progressing: true, message: untilGone(unfinished[0])})
+		d.Do, d.Wait = stop(s.removable()), s.lingersFor()
 		return d
 	}
 	return s.quietly(row, append(s.releaseLock(), Action{Kind: RemoveFinalizer})...)
@@ -98,15 +111,35 @@ func (s scene) observeRunning() Decision {
 	job := s.running()
 	if s.job == job {
 		s.reach(v1alpha1.AttemptRunning)
-		s.attempt.JobUID = job.UID
-		s.status.StartedAt, s.status.CompletedAt, s.status.Image = job.StartedAt, nil, job.Image
+		s.learn(job)
+		s.status.CompletedAt = nil
 	}
-	return s.say("4 running", verdict{reason: v1alpha1.ReasonMigrationInProgress, progressing: true,
-		message: fmt.Sprintf("Job %s is applying the migrations", job.Name)})
+	message := fmt.Sprintf("Job %s is applying the migrations", job.Name)
+	if job.Terminating {
+		message += "; it, or its pod, is being deleted"
+	}
+	d := s.say("4 running", verdict{reason: v1alpha1.ReasonMigrationInProgress, progressing: true, message: message})
+	d.Do = s.keepFinalizer()
+	return d
+}
+
+func untilGone(job Job) string {
+	return fmt.Sprintf("Waiting until Job %s and its pods are gone", job.Name)
+}
+
+// keepFinalizer puts the finalizer back where somebody has replaced the object without it.
+func (s scene) keepFinalizer() []Action {
+	if s.hasFinalizer() || s.deleting() {
+		return nil
+	}
+	return []Action{{Kind: AddFinalizer}}
 }
 
 // cancel gives up an attempt whose migration has not started, because something else is wanted now. Its Job goes once this is stored.
 func (s scene) cancel() Decision {
+	if s.Unwatched {
+		return s.quietly("6 unwanted", stop([]Job{*s.job})...) // once its attempt has ended, nothing would look for it any more
+	}
 	s.end(v1alpha1.AttemptCancelled, "", "removed before the migration started: the spec changed or was suspended")
 	if s.obj.Spec.Suspend {
 		return s.say("6 unwanted", verdict{reason: v1alpha1.ReasonSuspended, message: "spec.suspend is set", blocked: true})
@@ -116,6 +149,13 @@ func (s scene) cancel() Decision {
 
 // giveUp ends an attempt whose pod does not start. Its Job goes once this is stored, and another attempt follows with backoff.
 func (s scene) giveUp() Decision {
+	if s.Unwatched {
+		return s.quietly("6 stuck", stop([]Job{*s.job})...)
+	}
+	if s.job.Held != nil {
+		s.job.Outcome = *s.job.Held
+		return s.record()
+	}
 	s.attempt.InfrastructureFailures++
 	s.end(v1alpha1.AttemptStuck, s.job.Trouble.Reason, s.troubleMessage())
 	return s.say("6 stuck", s.failure())
@@ -135,12 +175,19 @@ func (s scene) end(phase v1alpha1.AttemptPhase, reason, message string) {
 
 func (s scene) observePending() Decision {
 	s.reach(v1alpha1.AttemptPending)
-	s.attempt.JobUID = s.job.UID
+	s.learn(s.job)
 	message := fmt.Sprintf("Job %s is released; its migration has not started", s.job.Name)
-	if t := s.job.Trouble; t != nil && t.Detail != "" {
+	if !s.job.troubled() {
+		s.attempt.TroubleSince = nil
+	} else {
 		message = s.troubleMessage()
+		if s.attempt.TroubleSince == nil {
+			now := metav1.NewTime(s.Now)
+			s.attempt.TroubleSince = &now
+		}
 	}
 	d := s.say("7 pending", verdict{reason: v1alpha1.ReasonJobPending, progressing: true, message: message})
+	d.Do = s.keepFinalizer()
 	if s.job.Trouble != nil {
 		d.Wait = s.stuckIn()
 	}
@@ -156,14 +203,13 @@ func (s scene) troubleMessage() string {
 	return t.Message()
 }
 
-// release lets a new Job go: first its lock and, in status, its UID; the next time round, with both seen, the Job itself.
+// release lets a new Job go: first its UID goes into status; the next time round, once that is stored, it gets the lock and then starts.
 func (s scene) release() Decision {
-	take := Action{Kind: TakeLock, Job: *s.job}
-	if s.attempt.JobUID == s.job.UID {
-		return s.initializing("8 new", take, Action{Kind: ReleaseJob, Job: *s.job})
+	if s.attempt.JobUID != s.job.UID {
+		s.attempt.JobUID = s.job.UID
+		return s.initializing("8 new")
 	}
-	s.attempt.JobUID = s.job.UID
-	return s.initializing("8 new", take)
+	return s.initializing("8 new", append(s.keepFinalizer(), Action{Kind: TakeLock, Job: *s.job}, Action{Kind: ReleaseJob, Job: *s.job})...)
 }
 
 // settle reports an end, or a wait in which nothing of the attempt is needed any more, and cleans up after it.
@@ -184,8 +230,8 @@ func (s scene) settle(row string, v verdict) Decision {
 
 // clear waits until nothing is left of the attempts before.
 func (s scene) clear() Decision {
-	d := s.initializing("5 leftovers", stop(s.removable())...)
-	d.Wait = s.lingersFor()
+	d := s.say("5 leftovers", verdict{reason: v1alpha1.ReasonInitializing, progressing: true, message: untilGone(s.unfinished()[0])})
+	d.Do, d.Wait = stop(s.removable()), s.lingersFor()
 	return d
 }
 

@@ -43,7 +43,8 @@ func survey(o Observation) scene {
 	}
 	s.adopt()
 	for i := range s.Jobs {
-		if job := &s.Jobs[i]; job.Attempt == s.attempt.Number && (s.attempt.JobUID == "" || s.attempt.JobUID == job.UID) {
+		job := &s.Jobs[i]
+		if job.UID == s.attempt.JobUID || s.attempt.JobUID == "" && job.Attempt == s.attempt.Number { // once the UID is known, annotations prove nothing
 			s.job = job
 		}
 	}
@@ -60,7 +61,7 @@ func (s *scene) adopt() {
 		return
 	}
 	last := s.Jobs[len(s.Jobs)-1]
-	if last.Attempt <= s.attempt.Number {
+	if last.Attempt <= s.attempt.Number || last.UID == s.attempt.JobUID {
 		return
 	}
 	s.attempt = &v1alpha1.AttemptStatus{
@@ -159,20 +160,29 @@ func (s scene) stuckIn() time.Duration {
 	if s.job == nil || s.job.Trouble == nil || s.attempt.Phase != v1alpha1.AttemptPending {
 		return math.MaxInt64
 	}
-	if s.attempt.Generation != s.obj.Generation || s.attempt.Retry != retryOf(s.obj) {
+	if !s.job.troubled() {
+		return max(0, s.attempt.Since.Add(silentStuckAfter).Sub(s.Now))
+	}
+	if s.attempt.Generation != s.obj.Generation || s.askedAgain() {
 		return 0 // somebody has mended something; do not make them wait
 	}
-	limit := stuckAfter
-	if s.job.Trouble.Detail == "" {
-		limit = silentStuckAfter
+	since := s.Now
+	if s.attempt.TroubleSince != nil {
+		since = s.attempt.TroubleSince.Time
 	}
-	return max(0, s.attempt.Since.Add(limit).Sub(s.Now))
+	return max(0, since.Add(stuckAfter).Sub(s.Now))
 }
 
 // failedAsItStands tells that the latest attempt failed and nothing has been changed or asked for since.
 func (s scene) failedAsItStands() bool {
 	failed := s.attempt.Phase == v1alpha1.AttemptFailed || s.attempt.Phase == v1alpha1.AttemptStuck
-	return failed && s.attempt.Generation == s.obj.Generation && s.attempt.Retry == retryOf(s.obj)
+	return failed && s.attempt.Generation == s.obj.Generation && !s.askedAgain()
+}
+
+// askedAgain tells that the retry annotation has a new value. Taking it away asks for nothing.
+func (s scene) askedAgain() bool {
+	value := retryOf(s.obj)
+	return value != "" && value != s.attempt.Retry
 }
 
 // needsPerson tells that trying again as it stands would fail again.

@@ -54,6 +54,7 @@ const otherHolder types.UID = "somebody-else"
 type simulatedJob struct {
 	upgrade.Job
 	suspended bool
+	hidden    bool // it lost its label or its owner, so only a live look finds it
 }
 
 func newWorld(t *testing.T, seed uint64, reasons map[string]bool) *world {
@@ -74,10 +75,14 @@ func (w *world) failf(format string, args ...any) {
 
 func (w *world) observe() upgrade.Observation {
 	o := upgrade.Observation{DBUpgrade: w.obj.DeepCopy(), Now: w.now}
-	for _, j := range w.jobs {
-		o.Jobs = append(o.Jobs, j.Job)
-	}
 	a := w.obj.Status.Attempt
+	for _, j := range w.jobs {
+		looked := j.hidden && a != nil && !a.Phase.Ended() && a.JobUID == j.UID
+		o.Unwatched = o.Unwatched || looked
+		if !j.hidden || looked {
+			o.Jobs = append(o.Jobs, j.Job)
+		}
+	}
 	if a != nil && !a.Phase.Ended() && a.JobUID != "" && !slices.ContainsFunc(w.jobs, func(j *simulatedJob) bool { return j.UID == a.JobUID }) {
 		o.Jobs = append(o.Jobs, upgrade.VanishedJob(a, nil))
 	}
@@ -107,7 +112,7 @@ func (w *world) reconcile(die int) bool {
 			return false
 		}
 		if obstacle != nil {
-			d = d.Obstructed(*obstacle, w.obj.Generation, w.now)
+			d = d.Obstructed(*obstacle, w.obj, w.now)
 			changed = false
 			break
 		}
@@ -163,7 +168,7 @@ func (w *world) perform(a upgrade.Action) (*upgrade.Obstacle, bool) {
 	case upgrade.RemoveFinalizer:
 		w.obj.Finalizers = nil
 		for _, j := range w.jobs {
-			if !j.Finished {
+			if !j.Finished && !j.hidden {
 				w.failf("the finalizer goes while Job %s is unfinished", j.Name)
 			}
 		}
@@ -198,10 +203,10 @@ func (w *world) perform(a upgrade.Action) (*upgrade.Obstacle, bool) {
 		w.jobs = slices.DeleteFunc(w.jobs, func(j *simulatedJob) bool { return j == job })
 	case upgrade.ReleaseLock:
 		if w.lock == a.Job.UID {
-			w.lock = ""
-			if job != nil && !job.Finished {
-				w.failf("the lock of unfinished Job %s is released", job.Name)
+			if job != nil && !job.Finished { // a live look finds it alive
+				return nil, false
 			}
+			w.lock = ""
 		}
 	}
 	return nil, true
@@ -216,7 +221,7 @@ func (w *world) createJob() (*upgrade.Obstacle, bool) {
 		if j.Name == a.Job {
 			return nil, false
 		}
-		if !j.Finished {
+		if !j.Finished && !j.hidden { // of a hidden one that is being deleted, only the lock tells
 			w.failf("a second Job while %s is unfinished", j.Name)
 		}
 	}
@@ -391,6 +396,9 @@ func (w *world) user() {
 			w.logf("  user: delete Job %s", j.Name)
 			w.disturbed = true
 			switch {
+			case w.rng.IntN(4) == 0 && a != nil && a.JobUID == j.UID:
+				w.logf("  … no, disown it")
+				j.hidden = true
 			case j.Finished:
 				w.jobs = slices.DeleteFunc(w.jobs, func(k *simulatedJob) bool { return k == j })
 			default:
@@ -463,6 +471,7 @@ func (w *world) calm() {
 	if len(w.obj.Finalizers) > 0 || w.lock != "" {
 		w.failf("finalizers %v or lock %q are left", w.obj.Finalizers, w.lock)
 	}
+	w.jobs = slices.DeleteFunc(w.jobs, func(j *simulatedJob) bool { return j.hidden && (j.Finished || j.suspended) })
 	if kept := len(w.jobs); kept > 3 {
 		w.failf("%d Jobs are left", kept)
 	}

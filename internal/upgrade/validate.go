@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
@@ -21,6 +22,12 @@ func Validate(spec *v1alpha1.DBUpgradeSpec) field.ErrorList {
 		errs = append(errs, field.Invalid(image, spec.Migrations.Image, wanted+err.Error()))
 	} else if scheme, _, found := strings.Cut(spec.Migrations.Image, "://"); found {
 		errs = append(errs, field.Invalid(image, spec.Migrations.Image, wanted+"leave "+scheme+":// out"))
+	}
+	secrets := field.NewPath("spec", "migrations", "imagePullSecrets")
+	for i, secret := range spec.Migrations.ImagePullSecrets {
+		for _, problem := range validation.IsDNS1123Subdomain(secret.Name) {
+			errs = append(errs, field.Invalid(secrets.Index(i).Child("name"), secret.Name, "is no name of a Secret: "+problem))
+		}
 	}
 	return errs
 }

@@ -43,19 +43,42 @@ func (h *hand) lifetime() end {
 	h.drive(gone)
 	e.Executed = h.executed()
 	h.expectOneJobPerAttempt()
+	h.expectNoLease()
 	return e
+}
+
+// shortLifetime deletes a DBUpgrade while its Job is made ready, before anything is released.
+func (h *hand) shortLifetime() end {
+	h.t.Helper()
+	h.create(h.image("app:v1", steps(1)))
+	obj := h.drive(func(o *v1alpha1.DBUpgrade) bool { return o.Status.Attempt != nil && o.Status.Attempt.JobUID != "" })
+	h.must(world.client.Delete(h.ctx, obj))
+	h.drive(gone)
+	h.expectNoLease()
+	return end{Executed: h.executed()}
 }
 
 // TestCrashSweep takes the API calls of one lifetime one by one, and has the manager die before and after each, and each fail once. It always
 // comes to the same end, with one Job per attempt and every file executed once. Reads have no effect, so for them one fault stands for all.
 func TestCrashSweep(t *testing.T) {
+	want := sweep(t, (*hand).lifetime)
+	if want.Executed != "1 2" || len(want.Attempts) != 3 {
+		t.Errorf("the undisturbed lifetime comes to %+v", want)
+	}
+}
+
+func TestCrashSweepOfDeletion(t *testing.T) {
+	if want := sweep(t, (*hand).shortLifetime); want.Executed != "" {
+		t.Errorf("executed %q", want.Executed)
+	}
+}
+
+// sweep holds the end of every disturbed lifetime against that of the undisturbed one, which it returns.
+func sweep(t *testing.T, lifetime func(*hand) end) end {
 	undisturbed := newHand(t)
-	want := undisturbed.lifetime()
+	want := lifetime(undisturbed)
 	calls := undisturbed.wire.calls
 	t.Logf("%d calls: %+v", len(calls), want)
-	if want.Executed != "1 2" || len(want.Attempts) != 3 {
-		t.Fatalf("the undisturbed lifetime comes to %+v", want)
-	}
 	for i, call := range calls {
 		faults := []tamper{dieBefore, dieAfter, conflict, lostAnswer}
 		if strings.HasPrefix(call, http.MethodGet) {
@@ -66,7 +89,7 @@ func TestCrashSweep(t *testing.T) {
 				t.Parallel()
 				h := newHand(t)
 				h.wire.at, h.wire.how = i+1, how
-				got := h.lifetime()
+				got := lifetime(h)
 				if !h.wire.met {
 					t.Fatalf("there was no call %d", i+1)
 				}
@@ -76,6 +99,7 @@ func TestCrashSweep(t *testing.T) {
 			})
 		}
 	}
+	return want
 }
 
 func lastPart(call string) string { return call[strings.LastIndex(call, "/")+1:] }

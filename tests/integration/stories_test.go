@@ -335,15 +335,32 @@ func TestDeletion(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			var leases coordinationv1.LeaseList
-			h.must(world.client.List(h.ctx, &leases, client.InNamespace(operatorNamespace)))
-			for _, lease := range leases.Items {
-				if lease.Annotations["dbupgrade.subbug.learning/namespace"] == h.namespace {
-					t.Errorf("Lease %s is left", lease.Name)
-				}
-			}
+			h.expectNoLease()
 		})
 	}
+}
+
+func (h *hand) expectNoLease() {
+	h.t.Helper()
+	var leases coordinationv1.LeaseList
+	h.must(world.client.List(h.ctx, &leases, client.InNamespace(operatorNamespace)))
+	for _, lease := range leases.Items {
+		if lease.Annotations["dbupgrade.subbug.learning/namespace"] == h.namespace {
+			h.t.Errorf("Lease %s is left", lease.Name)
+		}
+	}
+}
+
+// TestReplaced replaces the object during its migration by one without finalizers, as some tools do. The finalizer comes back.
+func TestReplaced(t *testing.T) {
+	h := newHand(t)
+	h.create(h.image("app:v1", steps(1)))
+	obj := h.drive(reason(v1alpha1.ReasonMigrationInProgress))
+	obj.Finalizers = nil
+	h.must(world.client.Update(h.ctx, obj))
+	h.drive(func(o *v1alpha1.DBUpgrade) bool { return slices.Contains(o.Finalizers, v1alpha1.Finalizer) })
+	h.drive(settled)
+	h.expectExecuted("1")
 }
 
 // TestTwoWriters has two DBUpgrades of one Secret key take turns.
