@@ -267,7 +267,7 @@ const (
 	AttemptSucceeded AttemptPhase = "Succeeded"
 	// AttemptFailed: it ended without success.
 	AttemptFailed AttemptPhase = "Failed"
-	// AttemptStuck: its pod could not start, or did not end after a failure, and its Job is removed.
+	// AttemptStuck: its pod could not start, and its Job is removed.
 	AttemptStuck AttemptPhase = "Stuck"
 	// AttemptCancelled: its Job is removed, before the migration has started, for a new spec or for suspend.
 	AttemptCancelled AttemptPhase = "Cancelled"

@@ -42,14 +42,16 @@ func (s scene) record() Decision {
 		}
 	}
 	s.remember()
+	v := s.failure()
 	switch {
-	case !outcome.Succeeded:
-		return s.say("3 outcome", s.failure())
-	case status.Revision == s.revision:
-		return s.say("3 outcome", s.complete())
-	default: // the spec moved on while it ran
-		return s.initializing("3 outcome")
+	case outcome.Succeeded && status.Revision == s.revision:
+		v = s.complete()
+	case outcome.Succeeded: // the spec moved on while it ran
+		v = settingUp
 	}
+	d := s.say("3 outcome", v)
+	d.Do = s.keepFinalizer()
+	return d
 }
 
 // learn takes over what a Job tells about its attempt, and keeps what an earlier look learnt where the Job's pods are gone by now.
@@ -175,7 +177,7 @@ func (s scene) end(phase v1alpha1.AttemptPhase, reason, message string) {
 
 func (s scene) observePending() Decision {
 	s.reach(v1alpha1.AttemptPending)
-	s.learn(s.job)
+	s.attempt.JobUID = s.job.UID
 	message := fmt.Sprintf("Job %s is released; its migration has not started", s.job.Name)
 	if !s.job.troubled() {
 		s.attempt.TroubleSince = nil
@@ -257,9 +259,11 @@ func (s scene) start() Decision {
 	return s.initializing("16 start", do...)
 }
 
+var settingUp = verdict{reason: v1alpha1.ReasonInitializing, message: "Setting up the next attempt", progressing: true}
+
 // initializing reports that the latest attempt is being set up.
 func (s scene) initializing(row string, do ...Action) Decision {
-	d := s.say(row, verdict{reason: v1alpha1.ReasonInitializing, message: "Setting up the next attempt", progressing: true})
+	d := s.say(row, settingUp)
 	d.Do = do
 	return d
 }

@@ -361,6 +361,7 @@ func TestReplaced(t *testing.T) {
 	h.drive(func(o *v1alpha1.DBUpgrade) bool { return slices.Contains(o.Finalizers, v1alpha1.Finalizer) })
 	h.drive(settled)
 	h.expectExecuted("1")
+	h.expectNoLease()
 }
 
 // TestTwoWriters has two DBUpgrades of one Secret key take turns.
