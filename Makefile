@@ -44,8 +44,10 @@ clean: ## Remove what was built, tools and control plane included.
 ##@ Check
 
 .PHONY: test
-test: prerequisites envtest-assets $(BIN)/atlas $(BIN)/kustomize ## Run all tests, with the race detector.
+test: prerequisites envtest-assets $(BIN)/atlas $(BIN)/kustomize ## Run all tests, with the race detector, and those of memory without.
 	go test -race -timeout 20m $(TESTFLAGS) ./...
+	@# The race detector multiplies memory, so hostile images at full size and the bound on memory are tried without it.
+	go test -timeout 10m $(TESTFLAGS) ./internal/fetch
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need nothing but Go, in seconds.
