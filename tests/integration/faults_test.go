@@ -37,6 +37,7 @@ type fault struct {
 func TestFaults(t *testing.T) {
 	for name, f := range faults() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHand(t)
 			f.start(h)
 			obj := h.drive(reason(f.reason))

@@ -8,6 +8,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"flag"
 	"log"
 	"os"
 	"testing"
@@ -63,6 +64,12 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (int, error) {
+	// Tests here wait for the API server most of their time: a consistent list alone takes it up to a tenth of a second. So more of them than there
+	// are cores run at once.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		return 1, err
+	}
 	ctrl.SetLogger(zap.New(zap.WriteTo(&world.log)))
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -203,6 +203,7 @@ func TestJobDeleted(t *testing.T) {
 	for name, state := range states {
 		for _, how := range []metav1.DeletionPropagation{metav1.DeletePropagationBackground, metav1.DeletePropagationForeground} {
 			t.Run(fmt.Sprintf("%s, %s", name, how), func(t *testing.T) {
+				t.Parallel()
 				h := newHand(t)
 				h.create(h.image("app:v1", steps(1)))
 				h.drive(state)
@@ -314,6 +315,7 @@ func TestDeletion(t *testing.T) {
 	}
 	for name, state := range states {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHand(t)
 			h.create(h.image("app:v1", steps(1, "SELECT pg_sleep(0.3);\n")))
 			h.player.Wait = false
