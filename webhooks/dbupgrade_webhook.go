@@ -71,7 +71,7 @@ func (v *DBUpgradeValidator) ValidateUpdate(ctx context.Context, old, obj *v1alp
 // ValidateDelete refuses a deletion in the foreground while an attempt's Job may be pending or running: the garbage collector would then delete
 // the Job, and end its migration, before the object's finalizer has a say. The phase follows the Job with a delay, its UID comes before it.
 func (v *DBUpgradeValidator) ValidateDelete(ctx context.Context, obj *v1alpha1.DBUpgrade) (admission.Warnings, error) {
-	if a := obj.Status.Attempt; a == nil || a.Phase.Ended() || a.JobUID == "" {
+	if a := obj.Status.Attempt; !inFlight(obj) && (a == nil || a.Phase.Ended() || a.JobUID == "") {
 		return nil, nil
 	}
 	req, err := admission.RequestFromContext(ctx)

@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -101,21 +102,28 @@ func TestEditGate(t *testing.T) {
 func TestDeletion(t *testing.T) {
 	tests := map[string]struct {
 		phase   v1alpha1.AttemptPhase
+		job     types.UID
 		options string
 		refused bool
 	}{
-		"foreground, running": {v1alpha1.AttemptRunning, `{"propagationPolicy":"Foreground"}`, true},
-		"foreground, ended":   {v1alpha1.AttemptFailed, `{"propagationPolicy":"Foreground"}`, false},
-		"background, running": {v1alpha1.AttemptRunning, `{"propagationPolicy":"Background"}`, false},
-		"no policy, running":  {v1alpha1.AttemptRunning, `{}`, false},
-		"no options, running": {v1alpha1.AttemptRunning, ``, false},
+		"foreground, running":  {v1alpha1.AttemptRunning, "job", `{"propagationPolicy":"Foreground"}`, true},
+		"foreground, no Job":   {v1alpha1.AttemptNew, "", `{"propagationPolicy":"Foreground"}`, false},
+		"foreground, released": {v1alpha1.AttemptNew, "job", `{"propagationPolicy":"Foreground"}`, true}, // perhaps, a moment ago
+		"foreground, ended":    {v1alpha1.AttemptFailed, "job", `{"propagationPolicy":"Foreground"}`, false},
+		"background, running":  {v1alpha1.AttemptRunning, "job", `{"propagationPolicy":"Background"}`, false},
+		"no policy, running":   {v1alpha1.AttemptRunning, "job", `{}`, false},
+		"no options, running":  {v1alpha1.AttemptRunning, "job", ``, false},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			ctx := admission.NewContextWithRequest(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 				Options: runtime.RawExtension{Raw: []byte(test.options)},
 			}})
-			_, err := (&DBUpgradeValidator{}).ValidateDelete(ctx, object("orders", test.phase))
+			obj := object("orders", test.phase)
+			if obj.Status.Attempt != nil {
+				obj.Status.Attempt.JobUID = test.job
+			}
+			_, err := (&DBUpgradeValidator{}).ValidateDelete(ctx, obj)
 			if apierrors.IsForbidden(err) != test.refused || (err != nil) != test.refused {
 				t.Errorf("got %v, want a refusal: %v", err, test.refused)
 			}
