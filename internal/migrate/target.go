@@ -64,7 +64,7 @@ func parseTarget(raw string) (target, error) {
 	return target{config: config, schema: schema}, nil
 }
 
-// parameterWords is the reason in an error of pgx's parser, which puts the URL before it.
+// parameterWords is the reason in an error of pgx's parser, which puts the URL before it and, in brackets, often a part of the URL behind it.
 func parameterWords(err error) string {
 	var parse *pgconn.ParseConfigError
 	if !errors.As(err, &parse) {
@@ -74,5 +74,9 @@ func parameterWords(err error) string {
 	if !ok {
 		return "it is not known which"
 	}
-	return reason
+	what, detail, _ := strings.Cut(reason, " (")
+	if detail == "sslmode is invalid)" {
+		return "sslmode is invalid"
+	}
+	return what
 }
