@@ -66,6 +66,11 @@ type Job struct {
 	Image string
 }
 
+// idle tells that the Job's migration has not started and that nobody is deleting it.
+func (j *Job) idle() bool {
+	return !j.Finished && !j.Terminating && (j.Stage == StageNew || j.Stage == StagePending)
+}
+
 // troubled tells that somebody has said what keeps the pod from starting.
 func (j *Job) troubled() bool { return j.Trouble != nil && j.Trouble.Detail != "" }
 

@@ -77,14 +77,11 @@ func carryVersion(now, before *v1alpha1.MigrationStatus) *v1alpha1.MigrationStat
 	return now
 }
 
-// remember puts the attempt, which has just ended, on top of the history.
+// remember puts the attempt, whose end is in status by now, on top of the history.
 func (s scene) remember() {
 	entry := v1alpha1.HistoryEntry{
 		Attempt: s.attempt.Number, Revision: s.attempt.Revision, Image: s.status.Image, Result: s.attempt.Phase,
-		StartedAt: s.status.StartedAt, CompletedAt: s.attempt.Since,
-	}
-	if s.status.CompletedAt != nil {
-		entry.CompletedAt = *s.status.CompletedAt
+		StartedAt: s.status.StartedAt, CompletedAt: *s.status.CompletedAt,
 	}
 	if m := s.status.Migration; m != nil && s.attempt.Phase == v1alpha1.AttemptSucceeded {
 		entry.Version = m.CurrentVersion

@@ -97,8 +97,7 @@ func (s scene) unfinished() []Job {
 // ended some time ago and their pod goes on.
 func (s scene) removable() []Job {
 	return s.jobs(func(j *Job) bool {
-		waiting := j.Stage == StageNew || j.Stage == StagePending
-		return !j.Finished && !j.Terminating && (waiting || j.Stage == StageDone && s.lingerLeft(j) == 0)
+		return j.idle() || !j.Finished && !j.Terminating && j.Stage == StageDone && s.lingerLeft(j) == 0
 	})
 }
 
@@ -125,7 +124,7 @@ func (s scene) lingerLeft(j *Job) time.Duration {
 // create one; it is suspended then, so it has done no harm.
 func (s scene) strays() []Job {
 	return s.jobs(func(j *Job) bool {
-		return !j.Finished && !j.Terminating && (j.Stage == StageNew || j.Stage == StagePending) && s.current() && (s.job == nil || j.UID != s.job.UID)
+		return j.idle() && s.current() && (s.job == nil || j.UID != s.job.UID)
 	})
 }
 
