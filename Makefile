@@ -8,6 +8,9 @@ SHELL := bash
 
 BIN := $(CURDIR)/bin
 CONTROLPLANE := $(BIN)/controlplane
+CLUSTER := $(BIN)/cluster
+# Which local cluster: several can run side by side.
+INSTANCE ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 1m
 TESTFLAGS ?=
@@ -86,10 +89,54 @@ tools: $(addprefix $(BIN)/,controller-gen kustomize golangci-lint govulncheck at
 envtest-assets: $(CONTROLPLANE)/kube-apiserver $(CONTROLPLANE)/etcd ## Get kube-apiserver and etcd for tests, and print their directory.
 	@echo $(CONTROLPLANE)
 
+##@ Local cluster
+
+.PHONY: cluster-up
+cluster-up: cluster-binaries ## Start a real one-node cluster on this machine (root), or kind's where Docker and kind are there.
+	$(BIN)/local-cluster up --instance=$(INSTANCE)
+
+.PHONY: cluster-down
+cluster-down: $(BIN)/local-cluster ## Stop it, and remove all that it left.
+	$(BIN)/local-cluster down --instance=$(INSTANCE)
+
+KUBERNETES := kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl kubelet
+CONTAINERD := containerd containerd-shim-runc-v2 ctr
+
+.PHONY: cluster-binaries
+cluster-binaries: $(BIN)/local-cluster $(addprefix $(CLUSTER)/,$(KUBERNETES) $(CONTAINERD) etcd coredns docker-registry pause)
+	@hack/prerequisites.sh cluster
+
+.PHONY: $(BIN)/local-cluster
+$(BIN)/local-cluster:
+	go build -o $@ ./hack/cluster
+
+$(CLUSTER)/pause: hack/images/pause/main.go
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./hack/images/pause
+
+$(addprefix $(CLUSTER)/,$(KUBERNETES)) &: hack/tools/kubernetes/go.mod hack/tools/kubernetes/go.sum | $(CLUSTER)
+	hack/kubernetes.sh $(CLUSTER) $(KUBERNETES)
+
+$(addprefix $(CLUSTER)/,$(CONTAINERD)) &: hack/tools/containerd/go.mod hack/tools/containerd/go.sum | $(CLUSTER)
+	CGO_ENABLED=0 go -C hack/tools/containerd build -trimpath -buildvcs=false -tags no_btrfs,no_zfs,no_devmapper -ldflags '-s -w' -o $(CLUSTER)/ tool
+	@touch $(addprefix $(CLUSTER)/,$(CONTAINERD))
+
+$(CLUSTER)/docker-registry: | $(CLUSTER)
+	hack/registry.sh $@
+
+$(CLUSTER):
+	mkdir -p $@
+
 # Each tool is a module of its own, so that its dependencies meet nobody else's.
-$(BIN)/%: hack/tools/%/go.mod hack/tools/%/go.sum
+define build-tool
 	CGO_ENABLED=0 go -C hack/tools/$* build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ tool
 	@touch $@
+endef
+
+$(BIN)/%: hack/tools/%/go.mod hack/tools/%/go.sum
+	$(build-tool)
+
+$(CLUSTER)/%: hack/tools/%/go.mod hack/tools/%/go.sum
+	$(build-tool)
 
 $(CONTROLPLANE)/kube-apiserver $(CONTROLPLANE)/etcd &: $(wildcard hack/tools/kubernetes/go.* hack/tools/etcd/go.*) | $(BIN)/setup-envtest
 	hack/controlplane.sh $(CONTROLPLANE)

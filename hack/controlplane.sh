@@ -7,8 +7,8 @@
 # takes some minutes when nothing is cached.
 set -euo pipefail
 dir=$1
-tools=$(cd "$(dirname "$0")/tools" && pwd)
-version=$(go -C "$tools/kubernetes" list -m -f '{{.Version}}' k8s.io/kubernetes)
+hack=$(cd "$(dirname "$0")" && pwd)
+version=$(go -C "$hack/tools/kubernetes" list -m -f '{{.Version}}' k8s.io/kubernetes)
 IFS=. read -r major minor _ <<<"${version#v}"
 
 download() {
@@ -18,18 +18,10 @@ download() {
   install "$found/kube-apiserver" "$found/etcd" "$dir/" && rm -rf "$dir/download"
 }
 
-build() {
-  local stamp=k8s.io/component-base/version
-  # Without its stamps an API server reports v0.0.0 and treats it as such.
-  go -C "$tools/kubernetes" build -trimpath -buildvcs=false -o "$dir/kube-apiserver" -ldflags "-s -w \
-    -X $stamp.gitVersion=$version -X $stamp.gitMajor=$major -X $stamp.gitMinor=$minor -X $stamp.gitTreeState=clean" tool
-  go -C "$tools/etcd" build -trimpath -buildvcs=false -o "$dir/etcd" -ldflags '-s -w' tool
-  touch "$dir/kube-apiserver" "$dir/etcd"
-}
-
 mkdir -p "$dir"
 if ! download; then
   echo "setup-envtest's host cannot be reached: building kube-apiserver $version and etcd from Go modules" >&2
-  export CGO_ENABLED=0
-  build
+  "$hack/kubernetes.sh" "$dir" kube-apiserver
+  CGO_ENABLED=0 go -C "$hack/tools/etcd" build -trimpath -buildvcs=false -o "$dir/etcd" -ldflags '-s -w' tool
+  touch "$dir/etcd"
 fi

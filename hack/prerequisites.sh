@@ -2,16 +2,27 @@
 # Copyright 2026 The DBUpgrade Operator Authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# prerequisites.sh installs the Debian packages that the tests need where it may,
-# and names them where it may not.
+# prerequisites.sh [cluster] installs the Debian packages that the tests need, or
+# those that the local cluster needs besides, where it may, and names them where
+# it may not.
 set -euo pipefail
 
 missing=()
-# Debian keeps the server's binaries out of PATH, in a directory for each version.
-compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
-# The race detector needs a C compiler.
-command -v gcc >/dev/null || missing+=(gcc libc6-dev)
-command -v git >/dev/null || missing+=(git)
+need() { # FILE PACKAGE...: one of the files that match FILE shows that the packages are there
+  compgen -G "$1" >/dev/null || missing+=("${@:2}")
+}
+command -v initdb >/dev/null || need '/usr/lib/postgresql/*/bin/initdb' postgresql # Debian keeps it out of PATH
+if [[ ${1:-} == cluster ]]; then
+  need '/usr/sbin/runc' runc
+  need '/usr/lib/cni/ptp' containernetworking-plugins
+  need '/usr/sbin/nft' nftables
+  need '/usr/sbin/conntrack' conntrack
+  need '/*bin/ip' iproute2
+else
+  # The race detector needs a C compiler.
+  command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+  command -v git >/dev/null || missing+=(git)
+fi
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
 if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
