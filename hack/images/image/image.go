@@ -28,6 +28,9 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
+// level of compression: the highest takes seven times as long and saves a fortieth.
+const level = 6
+
 // epoch stands for every time in an image, since a real one would change the digest.
 var epoch = time.Unix(0, 0).UTC()
 
@@ -69,10 +72,14 @@ func Dir(dir string) ([]File, error) {
 		file := File{Path: "/" + filepath.ToSlash(inside), Mode: info.Mode().Type() | 0o644}
 		switch {
 		case info.IsDir():
-			file.Mode |= 0o111
+			file.Mode |= 0o755
 		case info.Mode().IsRegular():
-			file.Source, file.Mode = name, file.Mode|info.Mode()&0o111
+			file.Source = name
+			if info.Mode()&0o111 != 0 {
+				file.Mode |= 0o755
+			}
 		case info.Mode().Type() == fs.ModeSymlink:
+			file.Mode |= 0o777
 			file.Target, err = os.Readlink(name)
 		default:
 			return fmt.Errorf("%s is neither a file, a directory nor a symbolic link", name)
@@ -109,7 +116,7 @@ func newLayer(files []File) (v1.Layer, error) {
 		return nil, err
 	}
 	var compressed bytes.Buffer
-	zipped, err := gzip.NewWriterLevel(&compressed, gzip.BestCompression)
+	zipped, err := gzip.NewWriterLevel(&compressed, level)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,6 @@ func Postgres(ctx context.Context) (v1.Image, error) {
 		{Path: "/var/lib/postgresql/data", Mode: fs.ModeDir | 0o700, Owner: postgresUser},
 		{Path: "/run/postgresql", Mode: fs.ModeDir | 0o755, Owner: postgresUser},
 		{Path: "/var/run", Mode: fs.ModeSymlink | 0o777, Target: "/run"},
-		{Path: "/tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
 	} {
 		files[file.Path] = file
 	}
