@@ -91,6 +91,10 @@ envtest-assets: $(CONTROLPLANE)/kube-apiserver $(CONTROLPLANE)/etcd ## Get kube-
 
 ##@ Local cluster
 
+.PHONY: demo
+demo: cluster-up $(BIN)/images ## Show the main job on a local cluster: takes some minutes the first time, and nothing to configure.
+	@INSTANCE=$(INSTANCE) hack/demo/demo.sh
+
 .PHONY: cluster-up
 cluster-up: cluster-binaries ## Start a real one-node cluster on this machine (root), or kind's where Docker and kind are there.
 	$(BIN)/local-cluster up --instance=$(INSTANCE)
@@ -106,9 +110,11 @@ CONTAINERD := containerd containerd-shim-runc-v2 ctr
 cluster-binaries: $(BIN)/local-cluster $(addprefix $(CLUSTER)/,$(KUBERNETES) $(CONTAINERD) etcd coredns docker-registry pause)
 	@hack/prerequisites.sh cluster
 
-.PHONY: $(BIN)/local-cluster
+.PHONY: $(BIN)/local-cluster $(BIN)/images
 $(BIN)/local-cluster:
 	go build -o $@ ./hack/cluster
+$(BIN)/images:
+	go build -o $@ ./hack/images
 
 $(CLUSTER)/pause: hack/images/pause/main.go
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./hack/images/pause
