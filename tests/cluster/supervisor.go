@@ -108,7 +108,7 @@ func (s *supervisor) launch(p program) (*child, error) {
 	defer null.Close()
 	process, err := os.StartProcess(p.argv[0], p.argv, &os.ProcAttr{
 		Dir: "/", Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true},
-		Env: []string{"PATH=" + s.bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"},
+		Env: []string{"PATH=" + s.bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TMPDIR=/run"},
 	})
 	if err != nil {
 		return nil, err
