@@ -44,6 +44,23 @@ fmt: $(BIN)/golangci-lint ## Format the Go code.
 clean: ## Remove what was built, tools and control plane included.
 	rm -rf $(BIN)
 
+##@ Images
+
+# The operator's image, of manager and runner.
+IMG ?= ghcr.io/subganapathy/automatic-db-upgrades:$(VERSION)
+
+.PHONY: images
+images: $(BIN)/images ## Build the operator's image for both platforms into bin/image, without a container engine.
+	$(BIN)/images operator --version=$(VERSION) --out=$(BIN)/image
+
+.PHONY: image-push
+image-push: $(BIN)/images ## Build it, and push it as IMG.
+	$(BIN)/images operator --version=$(VERSION) --push=$(IMG)
+
+.PHONY: docker-build
+docker-build: ## Build it by a container engine, for this machine.
+	docker build --build-arg VERSION=$(VERSION) --tag $(IMG) .
+
 ##@ Check
 
 .PHONY: test

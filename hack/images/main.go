@@ -22,12 +22,10 @@ import (
 
 const usage = `Builds images without a container engine, reproducibly, and says their digest and size.
 
-Usage: go run ./hack/images operator|app|pause|coredns|postgres [flags]
+Usage: go run ./hack/images operator|app|postgres [flags]
 
   operator  the operator: /manager and /runner
   app       the files of a directory, such as migrations, and a command
-  pause     the container that holds a pod's namespaces
-  coredns   a CoreDNS binary
   postgres  PostgreSQL, from this machine's Debian packages
 
 Run it in the checkout's root. "go run ./hack/images <image> --help" lists the flags.
@@ -51,7 +49,7 @@ type build func(ctx context.Context) (image.Pushable, error)
 
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) == 0 {
-		return errors.New(usage)
+		return fmt.Errorf("which image?\n%s", usage)
 	}
 	flags := flag.NewFlagSet("images "+args[0], flag.ContinueOnError)
 	var make build
@@ -60,11 +58,6 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		make = operator(flags)
 	case "app":
 		make = app(flags)
-	case "pause":
-		make = func(ctx context.Context) (image.Pushable, error) { return image.Pause(ctx, ".") }
-	case "coredns":
-		binary := flags.String("binary", "bin/cluster/coredns", "static `file` for this machine's platform")
-		make = func(context.Context) (image.Pushable, error) { return image.CoreDNS(*binary) }
 	case "postgres":
 		make = func(ctx context.Context) (image.Pushable, error) { return image.Postgres(ctx) }
 	case "help", "-h", "-help", "--help":

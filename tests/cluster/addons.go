@@ -9,8 +9,6 @@ import (
 	"io"
 	"os/exec"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/subganapathy/automatic-db-upgrades/hack/images/image"
 )
 
@@ -37,8 +35,7 @@ func (c *Cluster) addOns(ctx context.Context, l layout, progress io.Writer) erro
 
 func pushImages(ctx context.Context, l layout) error {
 	for _, name := range []string{"pause", "coredns"} {
-		program := image.File{Path: "/" + name, Mode: 0o755, Source: l.tool(name)}
-		img, err := image.Build([]image.File{program}, v1.Config{User: "65532:65532", Entrypoint: []string{program.Path}}, image.Host())
+		img, err := image.Static(l.tool(name))
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -126,6 +127,52 @@ func TestOnlyLayoutsAreReplaced(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "migrations", "1.sql")); err != nil {
 		t.Errorf("a file is gone: %v", err)
 	}
+}
+
+// command is the program that builds images: not this one, since the race detector makes compression take many times as long.
+func command(t *testing.T) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "images")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", out, "./hack/images")
+	build.Dir = repository
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", build, err, output)
+	}
+	return out
+}
+
+// build runs that program in a directory, and returns the image or index that it wrote.
+func build(t *testing.T, images, dir string, args ...string) image.Pushable {
+	t.Helper()
+	out := t.TempDir()
+	run := exec.CommandContext(t.Context(), images, append(args, "--out="+out)...)
+	run.Dir = dir
+	output, err := run.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", run, err, output)
+	}
+	t.Logf("%s", output)
+	written, err := layout.ImageIndexFromPath(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := written.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(manifest.Manifests) != 1 {
+		t.Fatalf("the layout has %+v, and should have one entry", manifest.Manifests)
+	}
+	var got image.Pushable
+	if entry := manifest.Manifests[0]; entry.MediaType.IsIndex() {
+		got, err = written.ImageIndex(entry.Digest)
+	} else {
+		got, err = written.Image(entry.Digest)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
 }
 
 // app makes the directory of an app, with these permissions for what is a plain file and for what can be executed.

@@ -38,19 +38,8 @@ func App(dir string, command []string, more ...File) (v1.Image, error) {
 	return Build(append(files, more...), v1.Config{User: unprivileged, WorkingDir: "/", Entrypoint: command}, Host())
 }
 
-// Pause is the image of the container that holds a pod's namespaces. It also does as an app that does nothing.
-func Pause(ctx context.Context, root string) (v1.Image, error) {
-	program, err := Program(ctx, root, "./hack/images/pause", "/pause")
-	if err != nil {
-		return nil, err
-	}
+// Static is an image of one static program of this machine.
+func Static(binary string) (v1.Image, error) {
+	program := File{Path: "/" + filepath.Base(binary), Mode: 0o755, Source: binary}
 	return Build([]File{program}, v1.Config{User: unprivileged, WorkingDir: "/", Entrypoint: []string{program.Path}}, Host())
-}
-
-// CoreDNS is the image of a static CoreDNS binary of this machine. It listens on port 53 where the container runtime lets anyone do so,
-// as containerd does.
-func CoreDNS(binary string) (v1.Image, error) {
-	const program = "/coredns"
-	file := File{Path: program, Mode: 0o755, Source: binary}
-	return Build([]File{file}, v1.Config{User: unprivileged, WorkingDir: "/", Entrypoint: []string{program}}, Host())
 }

@@ -13,11 +13,11 @@ import (
 func main() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGCHLD)
-	for got := range signals {
-		if got != syscall.SIGCHLD {
+	for {
+		reap()
+		if <-signals != syscall.SIGCHLD {
 			return
 		}
-		reap()
 	}
 }
 
