@@ -17,7 +17,7 @@ TESTFLAGS ?=
 
 # Tests find the control plane by its variable and other tools in PATH.
 export KUBEBUILDER_ASSETS := $(CONTROLPLANE)
-export PATH := $(BIN):$(PATH)
+export PATH := $(BIN):$(PATH):$(BIN)/cluster
 
 .PHONY: help
 help: ## List the targets.
@@ -46,19 +46,18 @@ clean: ## Remove what was built, tools and control plane included.
 
 ##@ Images
 
-# The operator's image, of manager and runner.
-IMG ?= ghcr.io/subganapathy/automatic-db-upgrades:$(VERSION)
-
 .PHONY: images
 images: $(BIN)/images ## Build the operator's image for both platforms into bin/image, without a container engine.
 	$(BIN)/images operator --version=$(VERSION) --out=$(BIN)/image
 
 .PHONY: image-push
 image-push: $(BIN)/images ## Build it, and push it as IMG.
+	$(if $(IMG),,$(error IMG is the name to push it as, such as registry.example.com/dbupgrade-operator:dev))
 	$(BIN)/images operator --version=$(VERSION) --push=$(IMG)
 
 .PHONY: docker-build
-docker-build: ## Build it by a container engine, for this machine.
+docker-build: ## Build it by a container engine, for this machine, as IMG.
+	$(if $(IMG),,$(error IMG is the name to give it, such as registry.example.com/dbupgrade-operator:dev))
 	docker build --build-arg VERSION=$(VERSION) --tag $(IMG) .
 
 ##@ Check
@@ -106,6 +105,26 @@ tools: $(addprefix $(BIN)/,controller-gen kustomize golangci-lint govulncheck at
 envtest-assets: $(CONTROLPLANE)/kube-apiserver $(CONTROLPLANE)/etcd ## Get kube-apiserver and etcd for tests, and print their directory.
 	@echo $(CONTROLPLANE)
 
+##@ Deploy
+
+.PHONY: deploy
+deploy: $(BIN)/kustomize ## Install the operator into the cluster of KUBECONFIG, with the image IMG if that is set.
+	rm -rf $(BIN)/deploy && cp -R config $(BIN)/deploy
+	$(if $(IMG),cd $(BIN)/deploy/operator && $(BIN)/kustomize edit set image 'manager=$(IMG)')
+	kubectl apply --server-side --force-conflicts -k $(BIN)/deploy/default
+	kubectl rollout status --namespace dbupgrade-system deployment/dbupgrade-controller-manager --timeout 3m
+
+# A DBUpgrade has a finalizer while its migration is under way, and only the operator takes it off. So it does not go while there is one.
+.PHONY: undeploy
+undeploy: ## Remove the operator, unless a migration is under way. The CRD and all DBUpgrades stay.
+	@if [[ -n "$$(kubectl get --ignore-not-found --output name crd/dbupgrades.dbupgrade.subbug.learning)" ]]; then \
+		busy=$$(kubectl get dbupgrades --all-namespaces --output \
+			jsonpath='{range .items[?(@.metadata.finalizers)]}{.metadata.namespace}/{.metadata.name}{"\n"}{end}'); \
+		if [[ -n "$$busy" ]]; then printf 'Migrations are under way; wait for them, or suspend what has not started:\n%s\n' "$$busy"; exit 1; fi; \
+	fi
+	kubectl delete --ignore-not-found -k config/operator
+	@echo 'The CRD and all DBUpgrades stay. To remove those too: kubectl delete -k config/crd'
+
 ##@ Local cluster
 
 .PHONY: demo
@@ -124,7 +143,7 @@ KUBERNETES := kube-apiserver kube-controller-manager kube-proxy kube-scheduler k
 CONTAINERD := containerd containerd-shim-runc-v2 ctr
 
 .PHONY: cluster-binaries
-cluster-binaries: $(BIN)/local-cluster $(addprefix $(CLUSTER)/,$(KUBERNETES) $(CONTAINERD) etcd coredns docker-registry pause)
+cluster-binaries: $(BIN)/local-cluster $(addprefix $(CLUSTER)/,$(KUBERNETES) $(CONTAINERD) etcd coredns kube-network-policies docker-registry pause)
 	@hack/prerequisites.sh cluster
 
 .PHONY: $(BIN)/local-cluster $(BIN)/images

@@ -16,6 +16,7 @@ if [[ ${1:-} == cluster ]]; then
   need '/usr/sbin/runc' runc
   need '/usr/lib/cni/ptp' containernetworking-plugins
   need '/usr/sbin/nft' nftables
+  need '/usr/sbin/iptables' iptables
   need '/usr/sbin/conntrack' conntrack
   need '/*bin/ip' iproute2
 else

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 )
 
@@ -25,7 +27,11 @@ const (
 	Scheduler         Component = "kube-scheduler"
 	Kubelet           Component = "kubelet"
 	KubeProxy         Component = "kube-proxy"
+	NetworkPolicies   Component = "kube-network-policies"
 )
+
+// policyQueue is the number of the queue in which the first packet of a pod's connection waits for what network policies say.
+const policyQueue = "100"
 
 // program is how a component is run.
 type program struct {
@@ -63,6 +69,12 @@ func programs(l layout) []program {
 			// These would write sysctls that a machine may have read-only.
 			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 		}, httpReady("http://127.0.0.1:10256/healthz")},
+		// It judges what nodeNetwork queues for it. Its own rules need a kernel with CONFIG_NFT_QUEUE; where they are refused, its log says so again
+		// and again, and nothing is lost.
+		{NetworkPolicies, []string{
+			l.tool("kube-network-policies"), "--kubeconfig=" + l.path("admin.kubeconfig"), "--hostname-override=" + NodeName,
+			"--nfqueue-id=" + policyQueue, "--metrics-bind-address=127.0.0.1:9080", "--strict-mode=false", "--netfilter-bug-1766-fix=false",
+		}, queueReady},
 	}
 }
 
@@ -115,4 +127,18 @@ func socketReady(path string) func(context.Context) error {
 		}
 		return conn.Close()
 	}
+}
+
+// queueReady: somebody listens to the queue of packets that network policies are judged by.
+func queueReady(context.Context) error {
+	queues, err := os.ReadFile("/proc/net/netfilter/nfnetlink_queue")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(queues)) {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] == policyQueue {
+			return nil
+		}
+	}
+	return fmt.Errorf("nobody listens to the queue %s", policyQueue)
 }

@@ -84,6 +84,11 @@ func nodeNetwork(ctx context.Context, l layout) error {
 		{"ip", "address", "add", l.nodeAddress() + "/24", "dev", "eth0"},
 		{"ip", "link", "set", "eth0", "up"},
 		{"ip", "route", "add", "default", "via", l.hostAddress()},
+		// What pods send to each other and to the node, for network policies. While nobody judges, all may pass.
+		{"iptables", "-t", "mangle", "-A", "FORWARD", "-m", "conntrack", "--ctstate", "NEW",
+			"-j", "NFQUEUE", "--queue-num", policyQueue, "--queue-bypass"},
+		{"iptables", "-t", "mangle", "-A", "INPUT", "-s", l.podRange(), "-m", "conntrack", "--ctstate", "NEW",
+			"-j", "NFQUEUE", "--queue-num", policyQueue, "--queue-bypass"},
 	} {
 		if err := run(ctx, argv...); err != nil {
 			return err

@@ -92,7 +92,7 @@ func startNode(ctx context.Context, l layout, progress io.Writer) error {
 		last = lines.Text()
 		fmt.Fprintf(progress, "  %s runs\n", last)
 	}
-	if last != string(KubeProxy) {
+	if last != string(NetworkPolicies) {
 		text, _ := os.ReadFile(l.path("logs/node.log"))
 		return errors.Join(fmt.Errorf("the node did not start: %s", strings.TrimSpace(string(text))), node.Process.Kill(), ctx.Err())
 	}
