@@ -63,7 +63,7 @@ docker-build: ## Build it by a container engine, for this machine, as IMG.
 ##@ Check
 
 .PHONY: test
-test: prerequisites envtest-assets $(BIN)/atlas $(BIN)/kustomize ## Run all tests, with the race detector, and those of memory without.
+test: prerequisites envtest-assets $(BIN)/atlas $(BIN)/crane $(BIN)/kustomize ## Run all tests, with the race detector, and those of memory without.
 	go test -race -timeout 20m $(TESTFLAGS) ./...
 	@# The race detector multiplies memory, so hostile images at full size and the bound on memory are tried without it.
 	go test -timeout 10m $(TESTFLAGS) ./internal/fetch

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
+	"github.com/subganapathy/automatic-db-upgrades/internal/reference"
 	"github.com/subganapathy/automatic-db-upgrades/internal/upgrade"
 	"github.com/subganapathy/automatic-db-upgrades/webhooks"
 )
@@ -167,8 +168,11 @@ func (o *options) bindRunner(fs *flag.FlagSet, getenv func(string) string) {
 		"such as registry.example.com/team/. Default: empty, which allows all.",
 		func(value string) error {
 			o.runner.AllowedImagePrefixes = list(value)
-			return nil
+			_, err := reference.Within("", o.runner.AllowedImagePrefixes) // in none, so it looks at all of them
+			return err
 		})
+	image(fs, &o.runner.CraneImage, "crane-image", "pulls the images with migrations, where they are not mounted")
+	image(fs, &o.runner.AtlasImage, "atlas-image", "applies the migrations; status then tells less, and extraction ImageVolume is refused")
 	fs.Func("database-lock-timeout", "`duration` that a migration waits for the advisory lock inside its database, such as 30s, "+
 		"from 1s to 24h. Default: the runner's own.",
 		func(value string) error {
@@ -179,6 +183,19 @@ func (o *options) bindRunner(fs *flag.FlagSet, getenv func(string) string) {
 			o.runner.LockTimeout = timeout.String()
 			return nil
 		})
+}
+
+// image binds a flag for the image of an upstream command line.
+func image(fs *flag.FlagSet, target *string, flagName, does string) {
+	upstream := strings.TrimSuffix(flagName, "-image")
+	fs.Func(flagName, "`image` of the upstream "+upstream+" command line, as its entry point, that then "+does+". Default: empty, the runner does it.", func(value string) error {
+		*target = value
+		if value == "" {
+			return nil
+		}
+		_, err := name.ParseReference(value)
+		return err
+	})
 }
 
 func (o *options) bindServing(fs *flag.FlagSet) {

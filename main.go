@@ -13,7 +13,10 @@ import (
 	"os"
 	"time"
 
+	_ "golang.org/x/crypto/x509roots/fallback" // roots for an image that has none; those of the system win
 	"k8s.io/apimachinery/pkg/runtime"
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -79,6 +82,12 @@ func run(ctx context.Context, config *rest.Config, o options) error {
 	// No limit on this side: the API server's priority and fairness knows better, and twenty requests a second hold up a fleet for minutes.
 	config.QPS = -1
 
+	kubernetes, err := kubernetesVersion(config)
+	if err != nil {
+		return fmt.Errorf("ask the API server for its version: %w", err)
+	}
+	o.runner.KubernetesVersion = kubernetes
+
 	certificates := o.selfCertificates()
 	server := webhook.NewServer(webhook.Options{Port: o.webhookPort, CertDir: o.webhookCertDir})
 	if o.webhookCertificates == certificatesSelf {
@@ -97,8 +106,21 @@ func run(ctx context.Context, config *rest.Config, o options) error {
 	if err := addProbes(mgr, server, o); err != nil {
 		return fmt.Errorf("add the probes: %w", err)
 	}
-	mgr.GetLogger().Info("Starting", "version", version, "namespace", o.namespace, "watchNamespaces", o.watchNamespaces)
+	mgr.GetLogger().Info("Starting", "version", version, "kubernetes", kubernetes.String(), "namespace", o.namespace, "watchNamespaces", o.watchNamespaces)
 	return mgr.Start(ctx)
+}
+
+// kubernetesVersion asks once: a cluster is upgraded more seldom than a manager is started anew.
+func kubernetesVersion(config *rest.Config) (*utilversion.Version, error) {
+	client, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	info, err := client.ServerVersion()
+	if err != nil {
+		return nil, err
+	}
+	return utilversion.ParseGeneric(info.GitVersion)
 }
 
 func newManager(config *rest.Config, server webhook.Server, o options) (manager.Manager, error) {
@@ -165,7 +187,7 @@ func addWebhook(mgr manager.Manager, certificates webhooks.SelfCertificates, o o
 			return err
 		}
 	}
-	return (&webhooks.DBUpgradeValidator{Reader: mgr.GetClient()}).SetupWithManager(mgr)
+	return (&webhooks.DBUpgradeValidator{Reader: mgr.GetClient(), Runner: o.runner}).SetupWithManager(mgr)
 }
 
 // addProbes: a replica lives while it answers, and is ready once its caches are filled and its webhook serves, whether it leads or not.

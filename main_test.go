@@ -63,12 +63,14 @@ func TestParse(t *testing.T) {
 	}
 	if o.namespace != "here" || o.runner.Image != "registry.example.com/operator:v1" || o.workers != 8 || !o.metricsSecure ||
 		o.leaderElection != "lease" || o.webhookCertificates != "self" || o.webhookPort != 9443 || o.runner.LockTimeout != "" ||
-		o.metricsAddress != ":8080" || o.probeAddress != ":8081" || len(o.watchNamespaces) != 0 || o.log.Development {
+		o.metricsAddress != ":8080" || o.probeAddress != ":8081" || len(o.watchNamespaces) != 0 || o.log.Development ||
+		o.runner.CraneImage+o.runner.AtlasImage != "" {
 		t.Errorf("defaults are %+v", o)
 	}
 	o, err = parse([]string{
 		"--namespace=ops", "--watch-namespaces=shop,bank", "--max-concurrent-reconciles=2", "--runner-image=registry.example.com/mirror:v2",
 		"--runner-image-pull-policy=Always", "--registry-plain-http", "--allowed-image-prefixes=registry.example.com/,localhost:5000/",
+		"--crane-image=registry.example.com/crane:v1", "--atlas-image=registry.example.com/atlas:v1",
 		"--database-lock-timeout=90s", "--leader-election=none", "--webhook-certificates=none", "--metrics-secure=false", "--metrics-bind-address=0",
 	}, inPod, io.Discard)
 	if err != nil {
@@ -76,7 +78,8 @@ func TestParse(t *testing.T) {
 	}
 	if o.namespace != "ops" || strings.Join(o.watchNamespaces, " ") != "shop bank" || o.workers != 2 || o.runner.Image != "registry.example.com/mirror:v2" ||
 		o.runner.ImagePullPolicy != corev1.PullAlways || !o.runner.PlainHTTP || o.runner.LockTimeout != "1m30s" || o.leaderElection != "none" ||
-		strings.Join(o.runner.AllowedImagePrefixes, " ") != "registry.example.com/ localhost:5000/" || o.metricsSecure || o.metricsAddress != "0" {
+		strings.Join(o.runner.AllowedImagePrefixes, " ") != "registry.example.com/ localhost:5000/" || o.metricsSecure || o.metricsAddress != "0" ||
+		o.runner.CraneImage != "registry.example.com/crane:v1" || o.runner.AtlasImage != "registry.example.com/atlas:v1" {
 		t.Errorf("flags give %+v", o)
 	}
 }
@@ -95,6 +98,8 @@ func TestParseRefuses(t *testing.T) {
 		"namespace":        {"--watch-namespaces=shop,Bank", []string{"-watch-namespaces", `"Bank"`, "lower case"}},
 		"pull policy":      {"--runner-image-pull-policy=always", []string{"-runner-image-pull-policy", `"always"`, "Always, IfNotPresent or Never"}},
 		"image":            {"--runner-image=Not one", []string{"-runner-image", `"Not one"`}},
+		"prefix":           {"--allowed-image-prefixes=registry.example.com/team,/", []string{"-allowed-image-prefixes", `"/"`, "registry or repository"}},
+		"crane's image":    {"--crane-image=Not one", []string{"-crane-image", `"Not one"`}},
 		"lock timeout":     {"--database-lock-timeout=30", []string{"-database-lock-timeout", `"30"`, "1s to 24h"}},
 		"no lock timeout":  {"--database-lock-timeout=0s", []string{"-database-lock-timeout", `"0s"`, "1s to 24h"}},
 		"bool":             {"--metrics-secure=maybe", []string{"-metrics-secure", `"maybe"`}},

@@ -21,7 +21,7 @@ import (
 
 // observe sees everything that Decide may look at. A DBUpgrade that is gone is not an error: then the observation has none.
 func (r *DBUpgradeReconciler) observe(ctx context.Context, key types.NamespacedName) (upgrade.Observation, error) {
-	seen := upgrade.Observation{Now: r.Clock.Now()}
+	seen := upgrade.Observation{Runner: r.Runner, Now: r.Clock.Now()}
 	obj := &v1alpha1.DBUpgrade{}
 	if err := r.Get(ctx, key, obj); err != nil {
 		return seen, client.IgnoreNotFound(err)

@@ -32,6 +32,8 @@ const listTimeout = 2 * time.Second
 type DBUpgradeValidator struct {
 	// Reader lists the other DBUpgrades of a namespace, from the cache.
 	Reader client.Reader
+	// Runner bounds what a spec may ask for, as the reconciler's does.
+	Runner upgrade.RunnerConfig
 }
 
 var _ admission.Validator[*v1alpha1.DBUpgrade] = &DBUpgradeValidator{}
@@ -45,7 +47,7 @@ func (v *DBUpgradeValidator) SetupWithManager(mgr ctrl.Manager) error {
 
 // ValidateCreate refuses a spec that cannot be worked with.
 func (v *DBUpgradeValidator) ValidateCreate(ctx context.Context, obj *v1alpha1.DBUpgrade) (admission.Warnings, error) {
-	return v.sharers(ctx, obj), invalid(obj, upgrade.Validate(&obj.Spec))
+	return v.sharers(ctx, obj), invalid(obj, upgrade.Validate(&obj.Spec, v.Runner))
 }
 
 // ValidateUpdate refuses a new spec that cannot be worked with, and any while an attempt's Job is pending or running. What leaves the spec
@@ -58,7 +60,7 @@ func (v *DBUpgradeValidator) ValidateUpdate(ctx context.Context, old, obj *v1alp
 	if len(changed) == 0 {
 		return nil, nil
 	}
-	errs := upgrade.Validate(&obj.Spec)
+	errs := upgrade.Validate(&obj.Spec, v.Runner)
 	if inFlight(old) {
 		for _, path := range changed {
 			errs = append(errs, field.Forbidden(path, fmt.Sprintf("may not change while attempt %d is %s: wait for it to end, "+

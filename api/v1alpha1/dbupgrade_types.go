@@ -89,7 +89,24 @@ type MigrationsSpec struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:XValidation:rule="self.all(s, has(s.name) && size(s.name) > 0)",message="every entry needs a name"
 	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
+
+	// Extraction is how the migrations come out of the image. Crane, the default, has the operator read what it needs from the registry. ImageVolume
+	// has the kubelet pull the image and mount it, with the node's own credentials and policies; status then names no digest. It needs Kubernetes
+	// 1.35. Changing it makes no applied revision run again.
+	// +optional
+	// +kubebuilder:default=Crane
+	Extraction Extraction `json:"extraction,omitempty"`
 }
+
+// Extraction is how migrations come out of their image.
+// +kubebuilder:validation:Enum=Crane;ImageVolume
+type Extraction string
+
+// The ways of extraction.
+const (
+	ExtractionCrane       Extraction = "Crane"
+	ExtractionImageVolume Extraction = "ImageVolume"
+)
 
 // DatabaseType is the kind of database.
 // +kubebuilder:validation:Enum=selfHosted

@@ -1,7 +1,8 @@
 // Copyright 2026 The DBUpgrade Operator Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command runner is what runs inside the Job of an attempt: "fetch" takes the migrations out of their image, "migrate" applies them.
+// Command runner is what runs inside the Job of an attempt: "fetch" takes the migrations out of their image, "migrate" applies them. "login" prepares
+// the login of somebody else who pulls the image.
 // docs/runner.md describes its flags, exit codes and result.
 package main
 
@@ -19,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	_ "golang.org/x/crypto/x509roots/fallback" // roots for an image that has none; those of the system win
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/fetch"
@@ -55,6 +58,8 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 	switch args[0] {
 	case "fetch":
 		flags, do = fetchCommand()
+	case "login":
+		flags, do = loginCommand()
 	case "migrate":
 		flags, do = migrateCommand(databaseURL)
 	case "help", "-h", "-help", "--help":
@@ -121,6 +126,8 @@ func fetchCommand() (*flag.FlagSet, step) {
 	flags := newFlags("fetch", "Takes the directory of migrations out of a container image.")
 	flags.StringVar(&o.Image, "image", "", "`reference` of the image, with tag or digest")
 	flags.StringVar(&o.Dir, "dir", "/migrations", "absolute `path` of the directory in the image")
+	flags.StringVar(&o.Tarball, "tarball", "", "`file` that holds the image already, as \"crane export\" writes it; no registry is asked then")
+	project := flags.String("atlas-project", "", "`file` to write for the Atlas command line, which tells it of the directory and of DATABASE_URL")
 	flags.StringVar(&o.Out, "out", "", "local `directory` to put the files into; it must exist and be empty")
 	flags.Func("pull-secret", "`directory` where a pull secret is mounted; may be repeated", appendTo(&o.PullSecrets))
 	flags.BoolVar(&o.PlainHTTP, "plain-http", false, "ask registries over HTTP where they do not speak HTTPS")
@@ -130,23 +137,46 @@ func fetchCommand() (*flag.FlagSet, step) {
 	return flags, func(ctx context.Context, log *slog.Logger) result.Result {
 		o.Log = log
 		got, err := fetch.Run(ctx, o)
-		if err == nil {
-			return result.Result{Image: got.Image}
+		if err == nil && *project != "" {
+			err = fetch.WriteAtlasProject(*project, o.Out)
 		}
-		class := v1alpha1.Internal
-		var known *fetch.Error
-		if errors.As(err, &known) {
-			class = known.Class
+		if err != nil {
+			return fetchFailed(err, log)
 		}
-		log.Error("fetch failed", "class", string(class), "error", err.Error())
-		return result.Failed(v1alpha1.Failure{Class: class, Error: err.Error()})
+		return result.Result{Image: got.Image}
 	}
+}
+
+func loginCommand() (*flag.FlagSet, step) {
+	var o fetch.Options
+	flags := newFlags("login", "Writes a docker configuration with the login for the registry of a container image.")
+	flags.StringVar(&o.Image, "image", "", "`reference` of the image, with tag or digest")
+	flags.Func("pull-secret", "`directory` where a pull secret is mounted; may be repeated", appendTo(&o.PullSecrets))
+	out := flags.String("out", "", "`file` to write; it must not exist")
+	return flags, func(_ context.Context, log *slog.Logger) result.Result {
+		o.Log = log
+		if err := fetch.Login(o, *out); err != nil {
+			return fetchFailed(err, log)
+		}
+		return result.Result{}
+	}
+}
+
+func fetchFailed(err error, log *slog.Logger) result.Result {
+	class := v1alpha1.Internal
+	var known *fetch.Error
+	if errors.As(err, &known) {
+		class = known.Class
+	}
+	log.Error("fetch failed", "class", string(class), "error", err.Error())
+	return result.Failed(v1alpha1.Failure{Class: class, Error: err.Error()})
 }
 
 func migrateCommand(databaseURL string) (*flag.FlagSet, step) {
 	o := migrate.Options{URL: databaseURL, Version: version}
 	flags := newFlags("migrate", "Applies the pending files of a directory to the database that the environment variable DATABASE_URL names.")
 	flags.StringVar(&o.Dir, "dir", "/migrations", "`directory` of migrations, in Atlas's format, with its atlas.sum")
+	flags.StringVar(&o.ImageRoot, "image-root", "", "`directory` where an image is mounted, in which --dir is an absolute path")
 	flags.Func("lock-timeout", fmt.Sprintf("how `long` to wait for another run in the same database (default %s)", migrate.DefaultLockTimeout), durationTo(&o.LockTimeout))
 	flags.Func("deadline", "how `long` the run may take, waiting included: 90s, 2h, or a number of seconds (default no limit)", durationTo(&o.Deadline))
 	return flags, func(ctx context.Context, log *slog.Logger) result.Result {
@@ -193,9 +223,10 @@ func newFlags(name, about string) *flag.FlagSet {
 func usage(w io.Writer) {
 	fmt.Fprint(w, `Runs inside the Job of a DBUpgrade.
 
-Usage: runner fetch|migrate|version [flags]
+Usage: runner fetch|login|migrate|version [flags]
 
   fetch    takes the directory of migrations out of a container image
+  login    writes a docker configuration for whoever else pulls it
   migrate  applies it to the database in DATABASE_URL
   version  prints the version
 

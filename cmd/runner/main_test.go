@@ -52,8 +52,8 @@ func readResult(t *testing.T, path string) result.Result {
 
 func TestUsage(t *testing.T) {
 	for args, want := range map[string]int{
-		"": 2, "apply": 2, "migrate --no-such-flag": 2, "migrate extra": 2, "migrate --deadline=soon": 2, "migrate --deadline=0": 2, "fetch --max-files=x": 2,
-		"--help": 0, "migrate --help": 0, "fetch -h": 0, "version": 0,
+		"": 2, "apply": 2, "migrate --no-such-flag": 2, "migrate extra": 2, "migrate --deadline=soon": 2, "migrate --deadline=0": 2, "fetch --max-files=x": 2, "login extra": 2,
+		"--help": 0, "migrate --help": 0, "fetch -h": 0, "login -h": 0, "version": 0,
 	} {
 		var out bytes.Buffer
 		if got := run(t.Context(), strings.Fields(args), "", &out, &out); got != want {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 )
 
@@ -31,6 +33,8 @@ type Options struct {
 	Image string
 	// Dir is the absolute path of the directory in the image; "/" is the whole image.
 	Dir string
+	// Tarball is a file that holds the image already, flattened, as "crane export" writes it. No registry is asked then, and no digest reported.
+	Tarball string
 	// Out is a local directory. It must exist and be empty; what Dir holds is put right into it.
 	Out string
 	// PullSecrets are the directories where Secrets of type kubernetes.io/dockerconfigjson or dockercfg are mounted, each named like its Secret.
@@ -56,7 +60,7 @@ type Options struct {
 
 // Report is what was fetched.
 type Report struct {
-	// Image as repository@digest, where the digest is that of what was asked for: an index where the reference is to one.
+	// Image as repository@digest, where the digest is that of what was asked for: an index where the reference is to one. Empty for a tarball.
 	Image string
 	// Files and their Bytes in Out.
 	Files int
@@ -114,12 +118,9 @@ func run(ctx context.Context, o Options) (Report, error) {
 	if err := checkAllowed(ref.Context().Name(), o.AllowedPrefixes); err != nil {
 		return Report{}, err
 	}
-	secrets, err := readPullSecrets(o.PullSecrets)
+	img, err := open(ctx, o, ref)
 	if err != nil {
 		return Report{}, err
-	}
-	if len(secrets.absent) > 0 {
-		o.Log.Info("pull secrets absent", "secrets", secrets.absent)
 	}
 	stage, err := newStage(o.Out)
 	if err != nil {
@@ -127,25 +128,41 @@ func run(ctx context.Context, o Options) (Report, error) {
 	}
 	defer stage.close()
 
-	p := newPuller(o, ref, secrets)
-	img, err := p.resolve(ctx)
-	if err != nil {
-		return Report{}, err
-	}
-	o.Log.Info("image resolved", "image", img.name, "layers", len(img.layers))
-
 	x := newExtraction(o, dir, stage)
 	for i, l := range slices.Backward(img.layers) {
 		if err := x.read(ctx, l, i+1); err != nil {
-			return Report{}, p.failed(err)
+			return Report{}, img.failed(err)
 		}
 		o.Log.Info("layer read", "layer", i+1, "of", len(img.layers), "unpackedBytes", x.scanned(), "takenBytes", x.bytes)
 	}
 	if err := x.publish(); err != nil {
-		return Report{}, p.failed(err)
+		return Report{}, img.failed(err)
 	}
 	o.Log.Info("directory extracted", "image", img.name, "dir", dir, "files", x.files, "bytes", x.bytes)
 	return Report{Image: img.name, Files: x.files, Bytes: x.bytes}, nil
+}
+
+// image is one whose layers can be read. In a registry all of it is read by digest.
+type image struct {
+	name   string // repository@digest of what was asked for, where that is known
+	layers []layer
+	failed func(error) error // gives an error of the extraction its class
+}
+
+func open(ctx context.Context, o Options, ref name.Reference) (*image, error) {
+	if o.Tarball != "" {
+		return exported(o.Tarball, ref), nil
+	}
+	secrets, err := openPullSecrets(o)
+	if err != nil {
+		return nil, err
+	}
+	img, err := newPuller(o, ref, secrets).resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.Log.Info("image resolved", "image", img.name, "layers", len(img.layers))
+	return img, nil
 }
 
 func (o Options) withDefaults() Options {

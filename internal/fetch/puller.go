@@ -34,12 +34,6 @@ type puller struct {
 	maxBytes  int64
 }
 
-// image is a resolved image: all of it is read by digest from here on.
-type image struct {
-	name   string // repository@digest of what was asked for
-	layers []v1.Layer
-}
-
 func newPuller(o Options, ref name.Reference, secrets pullSecrets) *puller {
 	p := &puller{ref: ref, secrets: secrets, transport: newGuard(o), maxBytes: o.MaxScanBytes}
 	for _, l := range secrets.logins {
@@ -68,7 +62,11 @@ func (p *puller) resolve(ctx context.Context) (*image, error) {
 	if err != nil {
 		return nil, p.invalid(err, "its manifest cannot be read: %v", err)
 	}
-	return &image{name: p.ref.Context().Digest(desc.Digest.String()).Name(), layers: layers}, nil
+	resolved := &image{name: p.ref.Context().Digest(desc.Digest.String()).Name(), failed: p.failed}
+	for _, l := range layers {
+		resolved.layers = append(resolved.layers, l)
+	}
+	return resolved, nil
 }
 
 // get fetches the manifest, trying each login that fits until one is let in, as the kubelet does.

@@ -34,6 +34,15 @@ type login struct {
 	config authn.AuthConfig
 }
 
+// openPullSecrets reads the pull Secrets and tells of absent ones.
+func openPullSecrets(o Options) (pullSecrets, error) {
+	secrets, err := readPullSecrets(o.PullSecrets)
+	if err == nil && len(secrets.absent) > 0 {
+		o.Log.Info("pull secrets absent", "secrets", secrets.absent)
+	}
+	return secrets, err
+}
+
 func readPullSecrets(dirs []string) (pullSecrets, error) {
 	var all pullSecrets
 	for _, dir := range dirs {

@@ -4,11 +4,15 @@
 package migrate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"ariga.io/atlas/sql/migrate"
@@ -34,18 +38,14 @@ type file struct {
 	inTx  bool
 }
 
-// readDirectory reads the directory at path and verifies it. Symbolic links that lead out of it are not followed: the runner's
-// environment and mounts are no migrations.
-func readDirectory(path string) (*directory, error) {
-	root, err := os.OpenRoot(path)
-	if err != nil {
-		return nil, failf(v1alpha1.IntegrityFailed, "directory of migrations: %v", err)
-	}
-	defer root.Close()
+// readDirectory reads the directory dir and verifies it. Symbolic links that lead out of it are not followed: the runner's
+// environment and mounts are no migrations. With imageRoot, dir is an absolute path in the image that is mounted there.
+func readDirectory(imageRoot, dir string) (*directory, error) {
 	d := &directory{MemDir: &migrate.MemDir{}, byVer: map[string]*file{}}
-	if err := d.load(root); err != nil {
-		return nil, failf(v1alpha1.IntegrityFailed, "directory of migrations: %v", err)
+	if err := d.open(imageRoot, dir); err != nil {
+		return nil, err
 	}
+	var err error
 	if d.sum, err = migrate.NewHashFile(d.files); err != nil {
 		return nil, failf(v1alpha1.IntegrityFailed, "directory of migrations: %v", err)
 	}
@@ -63,32 +63,145 @@ func readDirectory(path string) (*directory, error) {
 	return d, nil
 }
 
-func (d *directory) load(root *os.Root) error {
-	names, err := fs.Glob(root.FS(), "*.sql")
+// open loads the files. What is wrong with a mounted image is told as fetch would tell it.
+func (d *directory) open(imageRoot, dir string) error {
+	if imageRoot == "" {
+		root, err := os.OpenRoot(dir)
+		if err == nil {
+			defer root.Close()
+			err = d.load(root)
+		}
+		if err != nil {
+			return failf(v1alpha1.IntegrityFailed, "directory of migrations: %v", err)
+		}
+		return nil
+	}
+	image, err := os.OpenRoot(imageRoot)
 	if err != nil {
-		return err
+		return failf(v1alpha1.Internal, "the mounted image: %v", err)
 	}
-	if _, err := root.Stat(migrate.HashFileName); !errors.Is(err, fs.ErrNotExist) {
-		names = append(names, migrate.HashFileName)
+	defer image.Close()
+	dir = path.Clean(dir)
+	root, err := openMounted(image, dir)
+	if err == nil {
+		defer root.Close()
+		err = d.load(root)
 	}
-	for _, name := range names {
-		info, err := root.Stat(name)
+	if err != nil {
+		return failf(v1alpha1.ImageInvalid, "directory %q of the image: %v", dir, err)
+	}
+	return nil
+}
+
+// openMounted opens the clean absolute path dir in a mounted image. Like fetch it refuses a link on the way: an absolute one would mean this container's root.
+func openMounted(image *os.Root, dir string) (*os.Root, error) {
+	at := "."
+	for name := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
+		parent := at
+		at = path.Join(at, name)
+		info, err := image.Lstat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("it is not in it (directories seen in /%s: %s): set migrations.dir to the one that holds the migrations",
+				strings.TrimPrefix(parent, "."), directoriesIn(image, parent))
+		case err != nil:
+			return nil, readable(err)
+		case info.Mode().Type() == fs.ModeSymlink:
+			return nil, fmt.Errorf("/%s is a symbolic link: set migrations.dir to the directory that it leads to", at)
+		case !info.IsDir():
+			return nil, fmt.Errorf("/%s is not a directory: set migrations.dir to the one that holds the migrations", at)
+		}
+	}
+	if entries, err := entriesOf(image, at, maxFiles); err == nil && len(entries) == 0 {
+		return nil, errors.New("it holds no files: set migrations.dir to the one that holds the migrations")
+	}
+	root, err := image.OpenRoot(at)
+	return root, readable(err)
+}
+
+// directoriesIn are the names of some directories, for a message.
+func directoriesIn(image *os.Root, at string) string {
+	const most = 20
+	entries, _ := entriesOf(image, at, maxFiles) // the error that led here says more
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() && len(names) < most && len(e.Name()) <= 64 {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return cmp.Or(strings.Join(names, ", "), "none")
+}
+
+// readable says what to do about files that only their owner may read. In an image that is mounted they keep their modes.
+func readable(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: let everybody read it, as with COPY --chmod", err)
+	}
+	return err
+}
+
+// Bounds of a directory, as fetch has them: one that is mounted has passed no other.
+const (
+	maxFiles = 10_000
+	maxBytes = 64 << 20
+)
+
+// entriesOf reads the names in a directory, sorted. More than most of them are refused before they fill the memory.
+func entriesOf(root *os.Root, at string, most int) ([]fs.DirEntry, error) {
+	dir, err := root.Open(at)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	entries, err := dir.ReadDir(most + 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if len(entries) > most {
+		return nil, fmt.Errorf("it has more than %d entries", most)
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, nil
+}
+
+func (d *directory) load(root *os.Root) error {
+	entries, err := entriesOf(root, ".", maxFiles)
+	if err != nil {
+		return readable(err)
+	}
+	left := int64(maxBytes)
+	for _, entry := range entries {
+		name := entry.Name()
+		if !strings.HasSuffix(name, ".sql") && name != migrate.HashFileName {
+			continue
+		}
+		data, err := readFile(root, name, left)
 		if err != nil {
-			return err
+			return readable(err)
 		}
-		if !info.Mode().IsRegular() { // reading a pipe would wait for ever
-			return fmt.Errorf("%s is not a regular file", name)
-		}
-		data, err := root.ReadFile(name)
-		if err != nil {
-			return err
-		}
+		left -= int64(len(data))
 		if err := d.WriteFile(name, data); err != nil {
 			return err
 		}
 	}
 	d.files, err = d.MemDir.Files()
 	return err
+}
+
+// readFile reads a regular file of at most so many bytes. Others are not even opened: a pipe would make that wait for ever.
+func readFile(root *os.Root, name string, most int64) ([]byte, error) {
+	info, err := root.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", name)
+	}
+	if info.Size() > most {
+		return nil, fmt.Errorf("its files hold more than %d bytes (reached at %s)", maxBytes, name)
+	}
+	return root.ReadFile(name)
 }
 
 // Files implements migrate.Dir.

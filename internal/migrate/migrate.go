@@ -26,6 +26,8 @@ const DefaultLockTimeout = 10 * time.Minute
 type Options struct {
 	// Dir is the path of the directory of migrations.
 	Dir string
+	// ImageRoot is the directory where an image is mounted, in which Dir is an absolute path. Empty where Dir is one of this system.
+	ImageRoot string
 	// URL of the database, postgres:// or postgresql://.
 	URL string
 	// LockTimeout is how long to wait for another run in the same database; zero stands for DefaultLockTimeout.
@@ -88,7 +90,7 @@ func (m *migration) try(ctx context.Context) {
 
 func (m *migration) run(ctx context.Context) error {
 	var err error
-	if m.dir, err = readDirectory(m.Dir); err != nil {
+	if m.dir, err = readDirectory(m.ImageRoot, m.Dir); err != nil {
 		return err
 	}
 	m.status.Total, m.status.TargetVersion, m.status.DirectoryHash = int32(len(m.dir.files)), m.dir.last(), m.dir.hash

@@ -5,6 +5,7 @@ package migrate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -474,6 +476,71 @@ func TestDirectoryIsCheckedBeforeConnecting(t *testing.T) {
 		"same version": {files{"1_a.sql": "SELECT 1;", "1_b.sql": "SELECT 1;"}, "1_b.sql", "same version"},
 	} {
 		t.Run(name, func(t *testing.T) { failsUnconnected(t, migrations.Dir(t, c.content), c.file, c.words) })
+	}
+}
+
+// TestMountedImage: what fetch would refuse of an image is refused of one that is mounted, and nothing outside of the directory is read.
+func TestMountedImage(t *testing.T) {
+	const root = "directory \"/db/migrations\" of the image: "
+	big := func(at string) error { return os.Truncate(at, 64<<20+1) } // of which nothing is on the disk
+	cases := map[string]struct {
+		change func(image, dir string) error
+		words  []string // nil where it is applied
+	}{
+		"as it should be": {func(_, _ string) error { return nil }, nil},
+		"a link beside": {func(_, dir string) error {
+			return errors.Join(os.Rename(dir+"/1.sql", dir+"/one"), os.Symlink("one", dir+"/1.sql"))
+		}, nil},
+		"not there":        {func(_, dir string) error { return os.RemoveAll(dir) }, []string{root + "it is not in it (directories seen in /db: other): set migrations.dir"}},
+		"nothing is there": {func(image, _ string) error { return os.RemoveAll(image + "/db") }, []string{root + "it is not in it (directories seen in /: none)"}},
+		"empty":            {func(_, dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)) }, []string{root + "it holds no files"}},
+		"a file":           {func(_, dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o644)) }, []string{"/db/migrations is not a directory"}},
+		"a link":           {func(_, dir string) error { return errors.Join(os.RemoveAll(dir), os.Symlink("other", dir)) }, []string{"/db/migrations is a symbolic link"}},
+		"a link on the way": {func(image, _ string) error {
+			return errors.Join(os.RemoveAll(image+"/db"), os.Symlink("/proc", image+"/db"))
+		}, []string{"/db is a symbolic link"}},
+		"leads out":         {func(_, dir string) error { return os.Symlink("/proc/self/environ", dir+"/x.sql") }, []string{"x.sql", "escapes"}},
+		"leads up":          {func(_, dir string) error { return os.Symlink("../other/x.sql", dir+"/x.sql") }, []string{"x.sql", "escapes"}},
+		"a pipe":            {func(_, dir string) error { return syscall.Mkfifo(dir+"/x.sql", 0o644) }, []string{"x.sql is not a regular file"}},
+		"a directory":       {func(_, dir string) error { return os.Mkdir(dir+"/x.sql", 0o755) }, []string{"x.sql is not a regular file"}},
+		"a large file":      {func(_, dir string) error { return big(dir + "/1.sql") }, []string{"more than 67108864 bytes (reached at 1.sql)"}},
+		"a large atlas.sum": {func(_, dir string) error { return big(dir + "/atlas.sum") }, []string{"more than 67108864 bytes (reached at atlas.sum)"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			image := t.TempDir()
+			dir := filepath.Join(image, "db", "migrations")
+			if err := errors.Join(os.MkdirAll(dir+"/../other", 0o755), os.WriteFile(filepath.Join(image, "db", "other", "x.sql"), nil, 0o644),
+				os.CopyFS(dir, os.DirFS(migrations.Dir(t, files{"1.sql": "SELECT 1;"}))), c.change(image, dir)); err != nil {
+				t.Fatal(err)
+			}
+			d, err := readDirectory(image, "/db/migrations/")
+			if c.words == nil {
+				if err != nil || len(d.files) != 1 {
+					t.Fatalf("%+v, %v", d, err)
+				}
+				return
+			}
+			var known *failure
+			if !errors.As(err, &known) || known.Class != v1alpha1.ImageInvalid {
+				t.Fatalf("got %v", err)
+			}
+			mustContain(t, known.Error(), c.words...)
+		})
+	}
+}
+
+func TestManyEntries(t *testing.T) {
+	root, err := os.OpenRoot(migrations.Dir(t, files{"1.sql": "", "2.sql": ""}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if entries, err := entriesOf(root, ".", 3); err != nil || len(entries) != 3 || entries[0].Name() != "1.sql" {
+		t.Errorf("%v, %v", entries, err)
+	}
+	if _, err := entriesOf(root, ".", 2); err == nil || !strings.Contains(err.Error(), "more than 2 entries") {
+		t.Error(err)
 	}
 }
 

@@ -659,9 +659,10 @@ func TestVersionIsCarried(t *testing.T) {
 		outcome upgrade.Outcome
 		want    *v1alpha1.MigrationStatus
 	}{
-		"migrated":     {success, applied.Migration},
-		"fetch failed": {outcome(v1alpha1.ImagePullFailed, "401", unreached), &v1alpha1.MigrationStatus{CurrentVersion: "1", Failure: unreached.Failure()}},
-		"no report":    {outcome(v1alpha1.Interrupted, "killed", result.Result{}), &v1alpha1.MigrationStatus{CurrentVersion: "1", Failure: &v1alpha1.Failure{Class: v1alpha1.Interrupted, Error: "killed"}}},
+		"migrated":               {success, applied.Migration},
+		"success without a word": {upgrade.Outcome{Succeeded: true, Message: "done"}, &v1alpha1.MigrationStatus{}},
+		"fetch failed":           {outcome(v1alpha1.ImagePullFailed, "401", unreached), &v1alpha1.MigrationStatus{CurrentVersion: "1", Failure: unreached.Failure()}},
+		"no report":              {outcome(v1alpha1.Interrupted, "killed", result.Result{}), &v1alpha1.MigrationStatus{CurrentVersion: "1", Failure: &v1alpha1.Failure{Class: v1alpha1.Interrupted, Error: "killed"}}},
 		"an empty database": {outcome(v1alpha1.Interrupted, "told to end", empty), &v1alpha1.MigrationStatus{TargetVersion: "2", Pending: 2, Total: 2,
 			Failure: &v1alpha1.Failure{Class: v1alpha1.Interrupted, Error: "told to end"}}},
 	} {

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/utils/ptr"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
@@ -27,6 +29,7 @@ const (
 
 	migrationsMount  = "/work"
 	pullSecretsMount = "/pull-secrets"
+	imageMount       = "/image"
 )
 
 // Labels of Jobs and their pods. Users cannot override them, so network policies may select by them.
@@ -59,10 +62,16 @@ type RunnerConfig struct {
 	ImagePullPolicy corev1.PullPolicy
 	// PlainHTTP lets fetch talk to registries without TLS.
 	PlainHTTP bool
-	// AllowedImagePrefixes bound the images that fetch reads; empty allows all.
+	// AllowedImagePrefixes bound the images that migrations come from; empty allows all.
 	AllowedImagePrefixes []string
 	// LockTimeout is passed to migrate where it is not empty, as a Go duration: how long it waits for the advisory lock in the database.
 	LockTimeout string
+	// CraneImage holds the upstream crane, which then pulls the images with migrations; empty has the runner do it.
+	CraneImage string
+	// AtlasImage holds the upstream Atlas, which then applies the migrations; empty has the runner do it.
+	AtlasImage string
+	// KubernetesVersion is the API server's. Nil is one that can do everything.
+	KubernetesVersion *version.Version
 }
 
 // JobName is the name of an attempt's Job: at most 63 characters, the same for the same attempt of the same object, and never that of
@@ -79,6 +88,7 @@ func JobName(obj *v1alpha1.DBUpgrade, attempt int64) string {
 // BuildJob makes the Job of an attempt, suspended.
 func BuildJob(obj *v1alpha1.DBUpgrade, config RunnerConfig) *batchv1.Job {
 	attempt, runner := obj.Status.Attempt, obj.Spec.Runner
+	pod := podSpec(obj, config)
 	labels := map[string]string{
 		"app.kubernetes.io/name": "dbupgrade",
 		LabelManagedBy:           ManagedBy,
@@ -103,10 +113,10 @@ func BuildJob(obj *v1alpha1.DBUpgrade, config RunnerConfig) *batchv1.Job {
 			Completions:          ptr.To[int32](1),
 			BackoffLimit:         ptr.To[int32](0),
 			PodReplacementPolicy: ptr.To(batchv1.Failed),
-			PodFailurePolicy:     podFailurePolicy(),
+			PodFailurePolicy:     podFailurePolicy(&pod),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: over(runner.PodLabels, labels), Annotations: over(runner.PodAnnotations, nil)},
-				Spec:       podSpec(obj, config),
+				Spec:       pod,
 			},
 		},
 	}
@@ -127,24 +137,41 @@ func over(base, top map[string]string) map[string]string {
 }
 
 // podFailurePolicy ends the Job at once on an exit code that needs a person, and has a pod that was evicted or preempted replaced, in this order:
-// a failed statement stays failed when its node is drained at the same moment.
-func podFailurePolicy() *batchv1.PodFailurePolicy {
+// a failed statement stays failed when its node is drained at the same moment. Exit codes of containers that are not ours mean nothing.
+func podFailurePolicy(pod *corev1.PodSpec) *batchv1.PodFailurePolicy {
+	policy := &batchv1.PodFailurePolicy{}
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		if codes := finalCodes(c); len(codes) > 0 {
+			policy.Rules = append(policy.Rules, batchv1.PodFailurePolicyRule{
+				Action: batchv1.PodFailurePolicyActionFailJob,
+				OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+					ContainerName: ptr.To(c.Name), Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: codes,
+				},
+			})
+		}
+	}
+	policy.Rules = append(policy.Rules, batchv1.PodFailurePolicyRule{
+		Action:          batchv1.PodFailurePolicyActionIgnore,
+		OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
+	})
+	return policy
+}
+
+// finalCodes are the exit codes of a container that end its Job.
+func finalCodes(c corev1.Container) []int32 {
+	switch {
+	case c.Name == ExportContainer:
+		return nil // whatever crane could not do, it may later on
+	case isUpstream(c):
+		return []int32{upstreamFailed}
+	}
 	final := []int32{1, 2} // the Go runtime's own; see result.ClassOfExit
 	for _, c := range result.Classes() {
 		if !c.Retryable {
 			final = append(final, c.ExitCode)
 		}
 	}
-	return &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
-		{
-			Action:      batchv1.PodFailurePolicyActionFailJob,
-			OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: final},
-		},
-		{
-			Action:          batchv1.PodFailurePolicyActionIgnore,
-			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
-		},
-	}}
+	return final
 }
 
 // podSpec passes the restricted pod security standard. It names no user ID: the image's own is numeric, and OpenShift assigns one of its range.
@@ -165,13 +192,17 @@ func podSpec(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.PodSpec {
 			RunAsNonRoot:   ptr.To(true),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
-		Volumes: []corev1.Volume{{
-			Name:         "work",
-			VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse("128Mi"))}},
-		}},
-		InitContainers: []corev1.Container{fetchContainer(obj, config)},
-		Containers:     []corev1.Container{migrateContainer(obj, config)},
+		Containers: []corev1.Container{migrateContainer(obj, config)},
 	}
+	if obj.Spec.Migrations.Extraction == v1alpha1.ExtractionImageVolume {
+		spec.Volumes = []corev1.Volume{{
+			Name:         "image",
+			VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: obj.Spec.Migrations.Image}},
+		}}
+		return spec
+	}
+	spec.InitContainers = append(exportContainers(obj, config), fetchContainer(obj, config))
+	spec.Volumes = append([]corev1.Volume{emptyDir("work", "128Mi")}, upstreamVolumes(obj, config)...)
 	for i, secret := range obj.Spec.Migrations.ImagePullSecrets {
 		spec.Volumes = append(spec.Volumes, corev1.Volume{
 			Name:         pullSecretVolume(i),
@@ -179,6 +210,13 @@ func podSpec(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.PodSpec {
 		})
 	}
 	return spec
+}
+
+func emptyDir(name, limit string) corev1.Volume {
+	return corev1.Volume{
+		Name:         name,
+		VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: ptr.To(resource.MustParse(limit))}},
+	}
 }
 
 // literal keeps the kubelet from expanding $(NAME) in an argument.
@@ -189,42 +227,72 @@ func pullSecretVolume(i int) string { return fmt.Sprintf("pull-secret-%d", i) }
 // fetchContainer talks to the registry and has no database credentials.
 func fetchContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Container {
 	dir := cmp.Or(obj.Spec.Migrations.Dir, DefaultDir)
-	args := []string{"fetch", "--image=" + literal(obj.Spec.Migrations.Image), "--dir=" + literal(dir), "--out=" + migrationsMount}
+	c := container(FetchContainer, obj, config)
+	c.Args = []string{"fetch", "--image=" + literal(obj.Spec.Migrations.Image), "--dir=" + literal(dir), "--out=" + migrationsMount}
+	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: migrationsMount}}
 	for _, prefix := range config.AllowedImagePrefixes {
-		args = append(args, "--allowed-prefix="+prefix)
+		c.Args = append(c.Args, "--allowed-prefix="+prefix)
 	}
 	if config.PlainHTTP {
-		args = append(args, "--plain-http")
+		c.Args = append(c.Args, "--plain-http")
 	}
-	c := container(FetchContainer, obj, config)
-	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: migrationsMount}}
+	if config.AtlasImage != "" {
+		c.Args = append(c.Args, "--atlas-project="+atlasProject)
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "home", MountPath: homeMount})
+	}
+	if config.CraneImage != "" {
+		c.Args = append(c.Args, "--tarball="+exportedImage)
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "export", MountPath: exportMount, ReadOnly: true})
+		return c
+	}
+	mountPullSecrets(&c, obj)
+	return c
+}
+
+// mountPullSecrets mounts each of them under its name, and tells the runner where.
+func mountPullSecrets(c *corev1.Container, obj *v1alpha1.DBUpgrade) {
 	for i, secret := range obj.Spec.Migrations.ImagePullSecrets {
 		at := pullSecretsMount + "/" + secret.Name
-		args = append(args, "--pull-secret="+at)
+		c.Args = append(c.Args, "--pull-secret="+at)
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: pullSecretVolume(i), MountPath: at, ReadOnly: true})
 	}
-	c.Args = args
-	return c
 }
 
 // migrateContainer talks to the database and has no registry credentials.
 func migrateContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Container {
 	c := container(MigrateContainer, obj, config)
-	c.Args = []string{"migrate", "--dir=" + migrationsMount}
-	if deadline := obj.Spec.Runner.ActiveDeadlineSeconds; deadline != nil {
-		c.Args = append(c.Args, fmt.Sprintf("--deadline=%ds", *deadline))
+	if config.AtlasImage != "" {
+		c = atlasContainer(obj, config)
+	} else {
+		c.Args = migrateArgs(obj, config)
 	}
-	if config.LockTimeout != "" {
-		c.Args = append(c.Args, "--lock-timeout="+config.LockTimeout)
+	source := corev1.VolumeMount{Name: "work", MountPath: migrationsMount, ReadOnly: true}
+	if obj.Spec.Migrations.Extraction == v1alpha1.ExtractionImageVolume {
+		// The image as a whole: with a subPath, the runtime would say in its own words that the directory is missing, again and again.
+		source = corev1.VolumeMount{Name: "image", MountPath: imageMount, ReadOnly: true}
 	}
-	c.VolumeMounts = []corev1.VolumeMount{{Name: "work", MountPath: migrationsMount, ReadOnly: true}}
+	c.VolumeMounts = append(c.VolumeMounts, source)
 	if connection := obj.Spec.Database.Connection; connection != nil {
-		c.Env = []corev1.EnvVar{{Name: "DATABASE_URL", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+		c.Env = append(c.Env, corev1.EnvVar{Name: "DATABASE_URL", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: connection.URLSecretRef.Name},
 			Key:                  connection.URLSecretRef.Key,
-		}}}}
+		}}})
 	}
 	return c
+}
+
+func migrateArgs(obj *v1alpha1.DBUpgrade, config RunnerConfig) []string {
+	args := []string{"migrate", "--dir=" + migrationsMount}
+	if obj.Spec.Migrations.Extraction == v1alpha1.ExtractionImageVolume {
+		args = []string{"migrate", "--image-root=" + imageMount, "--dir=" + literal(cmp.Or(obj.Spec.Migrations.Dir, DefaultDir))}
+	}
+	if deadline := obj.Spec.Runner.ActiveDeadlineSeconds; deadline != nil {
+		args = append(args, fmt.Sprintf("--deadline=%ds", *deadline))
+	}
+	if config.LockTimeout != "" {
+		args = append(args, "--lock-timeout="+config.LockTimeout)
+	}
+	return args
 }
 
 func container(name string, obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Container {

@@ -55,28 +55,47 @@ func build(config upgrade.RunnerConfig, options ...builders.Option) *batchv1.Job
 
 // TestBuildJobGolden shows a whole Job with everything in it, to be read by people.
 func TestBuildJobGolden(t *testing.T) {
-	got, err := yaml.Marshal(build(fullConfig, everything))
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join("testdata", "job.yaml")
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("-want +got, -update writes it anew:\n%s", diff)
+	for name, job := range map[string]*batchv1.Job{
+		"job": build(fullConfig, everything), "job-upstream": build(upstreamConfig(), everything), "job-image-volume": build(fullConfig, everything, imageVolume),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := yaml.Marshal(job)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join("testdata", name+".yaml")
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("-want +got, -update writes it anew:\n%s", diff)
+			}
+		})
 	}
 }
 
 // jobs are those whose properties must hold whatever the spec says.
 func jobs() map[string]*batchv1.Job {
-	return map[string]*batchv1.Job{"defaults": build(upgrade.RunnerConfig{Image: "operator.test/runner:v1"}), "everything": build(fullConfig, everything)}
+	return map[string]*batchv1.Job{
+		"defaults": build(upgrade.RunnerConfig{Image: "operator.test/runner:v1"}), "everything": build(fullConfig, everything),
+		"upstream": build(upstreamConfig(), everything), "image volume": build(fullConfig, everything, imageVolume),
+	}
+}
+
+func upstreamConfig() upgrade.RunnerConfig {
+	config := fullConfig
+	config.CraneImage, config.AtlasImage = "mirror.test/crane:v1", "mirror.test/atlas:v1"
+	return config
+}
+
+func imageVolume(o *v1alpha1.DBUpgrade) {
+	o.Spec.Migrations.Extraction = v1alpha1.ExtractionImageVolume
 }
 
 func containers(job *batchv1.Job) []corev1.Container {
@@ -92,8 +111,8 @@ func TestBuildJobRestricted(t *testing.T) {
 				t.Error("it shares something of its host")
 			}
 			for _, v := range spec.Volumes {
-				if v.EmptyDir == nil && v.Secret == nil {
-					t.Errorf("volume %s is neither emptyDir nor Secret", v.Name)
+				if v.EmptyDir == nil && v.Secret == nil && v.Image == nil {
+					t.Errorf("volume %s is neither emptyDir nor Secret nor image", v.Name)
 				}
 				if v.EmptyDir != nil && v.EmptyDir.SizeLimit == nil {
 					t.Errorf("volume %s has no limit", v.Name)
@@ -107,6 +126,9 @@ func TestBuildJobRestricted(t *testing.T) {
 				want := &corev1.SecurityContext{
 					AllowPrivilegeEscalation: ptr.To(false), ReadOnlyRootFilesystem: ptr.To(true), RunAsNonRoot: ptr.To(true),
 					Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+				}
+				if len(c.Command) == 0 { // an image of somebody else's, which may name root
+					want.RunAsUser = ptr.To[int64](65532)
 				}
 				if diff := cmp.Diff(want, c.SecurityContext); diff != "" {
 					t.Errorf("%s: %s", c.Name, diff)
@@ -133,20 +155,22 @@ func TestBuildJobCredentials(t *testing.T) {
 			if links := spec.EnableServiceLinks; links == nil || *links {
 				t.Error("the environment tells of services")
 			}
-			fetch, migrate := spec.InitContainers[0], spec.Containers[0]
-			if len(spec.InitContainers) != 1 || len(spec.Containers) != 1 || fetch.Name != upgrade.FetchContainer || migrate.Name != upgrade.MigrateContainer {
-				t.Fatalf("containers %s, %s and more", fetch.Name, migrate.Name)
-			}
-			if len(fetch.Env) > 0 || len(fetch.EnvFrom) > 0 {
-				t.Errorf("fetch has an environment: %v", fetch.Env)
-			}
-			wantEnv := []corev1.EnvVar{{Name: "DATABASE_URL", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
-				LocalObjectReference: corev1.LocalObjectReference{Name: "db"}, Key: "url"}}}}
-			if diff := cmp.Diff(wantEnv, migrate.Env); diff != "" || len(migrate.EnvFrom) > 0 {
-				t.Errorf("environment of migrate: %s %v", diff, migrate.EnvFrom)
-			}
-			if diff := cmp.Diff([]corev1.VolumeMount{{Name: "work", MountPath: "/work", ReadOnly: true}}, migrate.VolumeMounts); diff != "" {
-				t.Errorf("mounts of migrate: %s", diff)
+			url := corev1.EnvVar{Name: "DATABASE_URL", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "db"}, Key: "url"}}}
+			for _, c := range containers(job) {
+				if migrates := c.Name == upgrade.MigrateContainer; migrates != slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return cmp.Equal(e, url) }) {
+					t.Errorf("environment of %s: %v", c.Name, c.Env)
+				}
+				fromElsewhere := func(e corev1.EnvVar) bool { return e.ValueFrom != nil && e.Name != url.Name }
+				if slices.ContainsFunc(c.Env, fromElsewhere) || len(c.EnvFrom) > 0 {
+					t.Errorf("environment of %s: %v, %v", c.Name, c.Env, c.EnvFrom)
+				}
+				for _, m := range c.VolumeMounts {
+					mine := m.Name == "work" && m.ReadOnly || m.Name == "image" && m.ReadOnly || m.Name == "home"
+					if c.Name == upgrade.MigrateContainer && !mine {
+						t.Errorf("migrate mounts %+v", m)
+					}
+				}
 			}
 			for _, v := range spec.Volumes {
 				if v.Secret != nil && v.Secret.SecretName == "db" {
@@ -205,6 +229,30 @@ func TestBuildJobArguments(t *testing.T) {
 		if c.Image != "operator.test/runner:v1" || strings.Contains(c.WorkingDir, "x") {
 			t.Errorf("%s runs %s in %q", c.Name, c.Image, c.WorkingDir)
 		}
+	}
+}
+
+// TestBuildJobUpstreamArguments: the same for those who read the flags of others.
+func TestBuildJobUpstreamArguments(t *testing.T) {
+	const evil = "--platform=$(HOME)"
+	job := build(upgrade.RunnerConfig{Image: "operator.test/runner:v1", CraneImage: "crane", AtlasImage: "atlas"}, func(o *v1alpha1.DBUpgrade) {
+		o.Spec.Migrations.Image, o.Spec.Migrations.Dir = evil, evil
+	})
+	want := map[string][]string{
+		upgrade.ExportContainer:  {"export", "--", "--platform=$$(HOME)", "/export/image.tar"},
+		upgrade.FetchContainer:   {"fetch", "--image=--platform=$$(HOME)", "--dir=--platform=$$(HOME)", "--out=/work", "--atlas-project=/tmp/atlas.hcl", "--tarball=/export/image.tar"},
+		upgrade.MigrateContainer: {"migrate", "apply", "--config", "file:///tmp/atlas.hcl", "--env", "dbupgrade", "--lock-timeout", "10m"},
+	}
+	got := map[string][]string{}
+	for _, c := range containers(job) {
+		got[c.Name] = c.Args
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	migrate := build(upgrade.RunnerConfig{}, imageVolume, func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Dir = evil }).Spec.Template.Spec.Containers[0]
+	if diff := cmp.Diff([]string{"migrate", "--image-root=/image", "--dir=--platform=$$(HOME)"}, migrate.Args); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -267,7 +315,7 @@ func TestBuildJobRunsOnce(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}
-			if spec.RestartPolicy != corev1.RestartPolicyNever || spec.InitContainers[0].RestartPolicy != nil {
+			if spec.RestartPolicy != corev1.RestartPolicyNever || slices.ContainsFunc(spec.InitContainers, func(c corev1.Container) bool { return c.RestartPolicy != nil }) {
 				t.Error("containers are restarted")
 			}
 		})
@@ -282,18 +330,29 @@ func TestBuildJobFailurePolicy(t *testing.T) {
 			final = append(final, code)
 		}
 	}
-	want := &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{
-		{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
-			Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: final}},
-		{Action: batchv1.PodFailurePolicyActionIgnore, OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
-			{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}}},
-	}}
-	got := build(upgrade.RunnerConfig{}).Spec.PodFailurePolicy
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+	fails := func(container string, codes ...int32) batchv1.PodFailurePolicyRule {
+		return batchv1.PodFailurePolicyRule{Action: batchv1.PodFailurePolicyActionFailJob, OnExitCodes: &batchv1.PodFailurePolicyOnExitCodesRequirement{
+			ContainerName: &container, Operator: batchv1.PodFailurePolicyOnExitCodesOpIn, Values: codes}}
 	}
-	if values := got.Rules[0].OnExitCodes.Values; !slices.IsSorted(values) || len(values) > 255 || slices.Contains(values, 0) {
-		t.Errorf("the API server refuses the exit codes %v", values)
+	disrupted := batchv1.PodFailurePolicyRule{Action: batchv1.PodFailurePolicyActionIgnore, OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{
+		{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}}}
+	for name, c := range map[string]struct {
+		job  *batchv1.Job
+		want []batchv1.PodFailurePolicyRule
+	}{
+		"runner":       {build(upgrade.RunnerConfig{}), []batchv1.PodFailurePolicyRule{fails("fetch-migrations", final...), fails("migrate", final...), disrupted}},
+		"image volume": {build(upgrade.RunnerConfig{}, imageVolume), []batchv1.PodFailurePolicyRule{fails("migrate", final...), disrupted}},
+		"upstream": {build(upstreamConfig(), everything), []batchv1.PodFailurePolicyRule{ // crane's 1 may be a registry that is away
+			fails("login", final...), fails("fetch-migrations", final...), fails("migrate", 1), disrupted}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, c.job.Spec.PodFailurePolicy.Rules); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if !slices.IsSorted(final) || len(final) > 255 || slices.Contains(final, 0) {
+		t.Errorf("the API server refuses the exit codes %v", final)
 	}
 }
 

@@ -21,6 +21,8 @@ type Observation struct {
 	Jobs []Job
 	// Unwatched: the current attempt's Job was found by a live look only, since it has lost its label or its owner; no watch will tell of it.
 	Unwatched bool
+	// Runner is what the operator adds to every Job; it bounds what a spec may ask for.
+	Runner RunnerConfig
 	// Now is the time of the observation.
 	Now time.Time
 }

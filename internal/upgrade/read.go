@@ -132,12 +132,17 @@ func (o *Outcome) outlivedDeadline(job *batchv1.Job) {
 
 // outcomeOfPod is what the containers of a pod say about the attempt.
 func outcomeOfPod(pod *corev1.Pod) (Outcome, bool) {
-	migrate, fetch := containerStatus(pod, MigrateContainer), containerStatus(pod, FetchContainer)
+	migrate := containerStatus(pod, MigrateContainer).State.Terminated
+	failed, t := failedPreparation(pod)
 	switch {
-	case migrate.State.Terminated != nil:
-		return outcomeOfTermination(migrate.State.Terminated, MigrateContainer), true
-	case fetch.State.Terminated != nil && fetch.State.Terminated.ExitCode != 0:
-		return outcomeOfTermination(fetch.State.Terminated, FetchContainer), true
+	case migrate != nil && upstreamMigrates(pod):
+		return outcomeOfAtlas(migrate), true
+	case migrate != nil:
+		return outcomeOfTermination(migrate, MigrateContainer), true
+	case failed == ExportContainer:
+		return outcomeOfExport(t), true
+	case failed != "":
+		return outcomeOfTermination(t, failed), true
 	case pod.Status.Phase == corev1.PodFailed && pod.Status.Reason+pod.Status.Message != "": // its node refused it, or it was evicted before it started
 		return Outcome{
 			Class:   result.ClassOf(v1alpha1.Interrupted),
@@ -146,6 +151,27 @@ func outcomeOfPod(pod *corev1.Pod) (Outcome, bool) {
 	default:
 		return Outcome{}, false
 	}
+}
+
+// preparation are the containers that may come before migrate.
+var preparation = []string{LoginContainer, ExportContainer, FetchContainer}
+
+// failedPreparation is the container before migrate that failed, "" where none did.
+func failedPreparation(pod *corev1.Pod) (string, *corev1.ContainerStateTerminated) {
+	for _, name := range preparation {
+		if t := containerStatus(pod, name).State.Terminated; t != nil && t.ExitCode != 0 {
+			return name, t
+		}
+	}
+	return "", nil
+}
+
+// preparing tells that one of the containers before migrate is at work, or was.
+func preparing(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(preparation, func(name string) bool {
+		s := containerStatus(pod, name).State
+		return s.Running != nil || s.Terminated != nil
+	})
 }
 
 func outcomeOfTermination(t *corev1.ContainerStateTerminated, container string) Outcome {
@@ -306,12 +332,12 @@ func troubleOfPod(job *batchv1.Job, pod *corev1.Pod) *Trouble {
 	}
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if w := s.State.Waiting; w != nil {
-			if t := troubleOfContainer(s, w); t != nil {
+			if t := troubleOfContainer(pod, s, w); t != nil {
 				return t
 			}
 		}
 	}
-	if fetch := containerStatus(pod, FetchContainer); fetch.State.Running != nil || fetch.State.Terminated != nil {
+	if preparing(pod) {
 		return nil
 	}
 	return &Trouble{v1alpha1.ReasonPodNotCreated, fmt.Sprintf("the pod of Job %s does not start; its events tell why", job.Name), ""}
@@ -321,10 +347,10 @@ func troubleOfPod(job *batchv1.Job, pod *corev1.Pod) *Trouble {
 // synced yet, it says something else.
 var missingSecret = regexp.MustCompile(`^secret ".*" not found$|^couldn't find key .* in Secret `)
 
-func troubleOfContainer(s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) *Trouble {
+func troubleOfContainer(pod *corev1.Pod, s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) *Trouble {
 	switch w.Reason {
 	case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed":
-		return &Trouble{v1alpha1.ReasonImagePullFailed, fmt.Sprintf("container %s: image %s cannot be pulled", s.Name, s.Image), w.Message}
+		return &Trouble{v1alpha1.ReasonImagePullFailed, fmt.Sprintf("container %s: image %s cannot be pulled", s.Name, imageOf(pod, s, w)), w.Message}
 	case "CreateContainerConfigError":
 		reason := v1alpha1.ReasonPodNotCreated
 		if missingSecret.MatchString(w.Message) {
@@ -336,6 +362,17 @@ func troubleOfContainer(s corev1.ContainerStatus, w *corev1.ContainerStateWaitin
 	default:
 		return nil
 	}
+}
+
+// imageOf is the image that cannot be pulled: the container's or, since the kubelet tells of that in the same place, the one with the migrations
+// that is mounted into it.
+func imageOf(pod *corev1.Pod, s corev1.ContainerStatus, w *corev1.ContainerStateWaiting) string {
+	for _, v := range pod.Spec.Volumes {
+		if v.Image != nil && s.Name == MigrateContainer && strings.Contains(w.Message, v.Image.Reference) {
+			return v.Image.Reference
+		}
+	}
+	return s.Image
 }
 
 // podNotCreated quotes the Job controller's latest FailedCreate event. It makes a new pod name at every try, which is left out so that the

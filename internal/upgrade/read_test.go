@@ -319,6 +319,95 @@ func TestReadJobFetchFailure(t *testing.T) {
 	}
 }
 
+// byUpstream makes a pod one in which crane pulls the image and the Atlas CLI applies the migrations.
+func byUpstream(export corev1.ContainerState) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Spec = build(upgrade.RunnerConfig{CraneImage: "crane", AtlasImage: "atlas"}).Spec.Template.Spec
+		p.Status.InitContainerStatuses = append(p.Status.InitContainerStatuses, corev1.ContainerStatus{Name: upgrade.ExportContainer, State: export})
+	}
+}
+
+// TestReadJobUpstream quotes crane v0.22 and the Atlas CLI v0.13.
+func TestReadJobUpstream(t *testing.T) {
+	const progress = "Migrating to version 2 (1 migrations in total):\n\n  -- migrating version 2\n    -> INSERT INTO a VALUES ('private');\n    pq: division by zero\n\n"
+	exported := exited(0, 1, 0, "Completed", "")
+	atlas := func(code int32, reason, log string) []corev1.Pod {
+		return pods(newPod(1, byUpstream(exported), fetchIs(exited(1, 2, 0, "Completed", "{}")), migrateIs(exited(3, 9, code, reason, log)), ended))
+	}
+	crane := func(code int32, reason, log string) []corev1.Pod {
+		return pods(newPod(1, byUpstream(exited(0, 9, code, reason, log)), ended))
+	}
+	for name, c := range map[string]struct {
+		pods    []corev1.Pod
+		class   v1alpha1.FailureClass // "" for success
+		message string
+	}{
+		"applied": {atlas(0, "Completed", ""), "", "The migrations are applied; the log of the Atlas CLI tells which"},
+		"statement": {atlas(1, "Error", progress+`Error: sql/migrate: executing statement "INSERT INTO a\n VALUES ('private');" from version "2": pq: division by zero`), v1alpha1.StatementFailed,
+			`Error: executing a statement from version "2": pq: division by zero`},
+		"statement whose beginning is cut off": {atlas(1, "Error", `'private', 'private');" from version "2": pq: division by zero`), v1alpha1.StatementFailed,
+			`Error: executing a statement from version "2": pq: division by zero`},
+		"URL": {atlas(1, "Error", `Error: sql/sqlclient: parse open url: parse "postgres://u:private": invalid port ":private" after host`), v1alpha1.DatabaseUnreachable,
+			"Error: sql/sqlclient: parse open url: the URL cannot be parsed"},
+		"no URL": {atlas(1, "Error", `Error: required flag "url" not set`), v1alpha1.DatabaseUnreachable, `Error: required flag "url" not set`},
+		"a URL that is told": {atlas(1, "Error", `Error: cannot use "postgres://u:pri/vate@h/db?password=private" with password = private`), v1alpha1.Internal,
+			`Error: cannot use "postgres://h/db?…" with password=***`},
+		"no server": {atlas(1, "Error", "Error: postgres: scanning system variables: dial tcp 127.0.0.1:1: connect: connection refused"), v1alpha1.DatabaseUnreachable,
+			"Error: postgres: scanning system variables: dial tcp 127.0.0.1:1: connect: connection refused"},
+		"lock":                             {atlas(1, "Error", "Error: acquiring database lock: sql/schema: lock is held by other session\n"), v1alpha1.LockTimeout, "Error: acquiring database lock: sql/schema: lock is held by other session"},
+		"checksum":                         {atlas(1, "Error", "You have a checksum error in your migration directory.\nError: checksum mismatch\n"), v1alpha1.IntegrityFailed, "Error: checksum mismatch"},
+		"unknown":                          {atlas(1, "Error", progress), v1alpha1.Internal, "container migrate ended with exit code 1 (Error)"},
+		"told to end as the first process": {atlas(2, "Error", progress), v1alpha1.Interrupted, "container migrate ended with exit code 2 (Error)"},
+		"killed":                           {atlas(137, "OOMKilled", progress), v1alpha1.Interrupted, "container migrate ended with exit code 137 (OOMKilled)"},
+		"no result of ours":                {atlas(1, "Error", `{"migration":{"failure":{"class":"LockTimeout","error":"x"}}}`), v1alpha1.Internal, "container migrate ended with exit code 1 (Error)"},
+
+		"no such tag": {crane(1, "Error", "2026/01/01 00:00:00 retrying\nError: pulling registry.test/app:v9: GET http://u:private@registry.test/v2/app/manifests/v9?token=private: MANIFEST_UNKNOWN: manifest unknown; map[Tag:v9]\n"), v1alpha1.ImagePullFailed,
+			"Error: pulling registry.test/app:v9: GET http://registry.test/v2/app/manifests/v9?… MANIFEST_UNKNOWN: manifest unknown; map[Tag:v9]"},
+		"crane says nothing": {crane(1, "Error", ""), v1alpha1.ImagePullFailed, "container export-image ended with exit code 1 (Error)"},
+		"crane is killed":    {crane(137, "Error", ""), v1alpha1.Interrupted, "container export-image ended with exit code 137 (Error)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := upgrade.Outcome{Succeeded: c.class == "", Message: c.message, EndedAt: at(9)}
+			if c.class != "" {
+				want.Class = result.ClassOf(c.class)
+			}
+			job := upgrade.ReadJob(newJob(failedInTheEnd), c.pods, nil)
+			if diff := cmp.Diff(want, job.Outcome); diff != "" || job.Stage != upgrade.StageDone {
+				t.Errorf("stage %d: %s", job.Stage, diff)
+			}
+		})
+	}
+	if job := upgrade.ReadJob(newJob(), pods(newPod(1, byUpstream(runningSince(1)))), nil); job.Trouble != nil {
+		t.Errorf("while crane exports: %+v", job.Trouble)
+	}
+}
+
+// TestReadJobImageVolume: the kubelet says of the container that mounts an image what it would say of the container's own.
+func TestReadJobImageVolume(t *testing.T) {
+	const (
+		backOff = `Back-off pulling image "registry.test/app:v1": ErrImagePull: rpc error: code = NotFound desc = failed to pull and unpack image "registry.test/app:v1": registry.test/app:v1: not found`
+		own     = `Back-off pulling image "operator.test/runner:v1": ErrImagePull: rpc error: code = Unavailable`
+		mount   = `failed to resolve image "registry.test/app:v1": not found`
+	)
+	for name, c := range map[string]struct {
+		reason, message string
+		want            *upgrade.Trouble
+	}{
+		"of the volume":         {"ImagePullBackOff", backOff, &upgrade.Trouble{Reason: v1alpha1.ReasonImagePullFailed, What: "container migrate: image registry.test/app:v1 cannot be pulled", Detail: backOff}},
+		"its own":               {"ImagePullBackOff", own, &upgrade.Trouble{Reason: v1alpha1.ReasonImagePullFailed, What: "container migrate: image operator.test/runner:v1 cannot be pulled", Detail: own}},
+		"a runtime that cannot": {"CreateContainerError", mount, &upgrade.Trouble{Reason: v1alpha1.ReasonPodNotCreated, What: "container migrate cannot be started", Detail: mount}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := newPod(1, migrateIs(waiting(c.reason, c.message)), func(p *corev1.Pod) {
+				p.Spec, p.Status.InitContainerStatuses = build(upgrade.RunnerConfig{}, imageVolume).Spec.Template.Spec, nil
+			})
+			if diff := cmp.Diff(c.want, upgrade.ReadJob(newJob(), pods(pod), nil).Trouble); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 // TestReadJobEviction: a pod that is evicted is replaced within the Job, and only the replacement's end is the attempt's.
 func TestReadJobEviction(t *testing.T) {
 	evicted := newPod(1, migrated(33, "Error", string(failure(v1alpha1.Interrupted, "told to end").Encode())), disrupted, ended)

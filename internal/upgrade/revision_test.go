@@ -39,6 +39,7 @@ func TestRevisionIgnores(t *testing.T) {
 		"pull secrets": func(o *v1alpha1.DBUpgrade) {
 			o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "registry"}}
 		},
+		"extraction":       imageVolume,
 		"suspend":          func(o *v1alpha1.DBUpgrade) { o.Spec.Suspend = true },
 		"no runner":        func(o *v1alpha1.DBUpgrade) { o.Spec.Runner = v1alpha1.RunnerSpec{} },
 		"metadata":         func(o *v1alpha1.DBUpgrade) { o.Name, o.Namespace, o.UID, o.Generation = "other", "other", "other", 7 },

@@ -27,7 +27,11 @@ func (s scene) record() Decision {
 	}
 	s.learn(job)
 	status.CompletedAt = &ended
-	status.Migration = carryVersion(outcome.Result.Migration, status.Migration)
+	before := status.Migration
+	if outcome.Succeeded {
+		before = nil // whatever version that was, it is another one now
+	}
+	status.Migration = carryVersion(outcome.Result.Migration, before)
 	a.Message, a.Since = result.Cut(outcome.Message, maxMessage), metav1.NewTime(s.Now)
 	if outcome.Succeeded {
 		a.Phase, a.Reason, a.InfrastructureFailures = v1alpha1.AttemptSucceeded, v1alpha1.ReasonMigrationComplete, 0

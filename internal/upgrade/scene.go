@@ -38,7 +38,7 @@ func survey(o Observation) scene {
 		Observation: o,
 		obj:         o.DBUpgrade,
 		revision:    Revision(&o.DBUpgrade.Spec),
-		problems:    Validate(&o.DBUpgrade.Spec),
+		problems:    Validate(&o.DBUpgrade.Spec, o.Runner),
 		status:      o.DBUpgrade.Status.DeepCopy(),
 	}
 	s.adopt()

@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/util/version"
 
+	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/upgrade"
 	"github.com/subganapathy/automatic-db-upgrades/tests/builders"
 )
@@ -29,27 +31,29 @@ func TestValidateImage(t *testing.T) {
 		"registry.test/app:v1@sha256:" + hex: true,
 		"registry.test/app:" + strings.Repeat("v", 128): true,
 
-		"":                                              false,
-		" ":                                             false,
-		"registry.test/app:v1 ":                         false,
-		"registry.test/my app":                          false,
-		"registry.test/App":                             false, // upper case
-		"registry.test/app:":                            false,
-		"registry.test/app:v 1":                         false,
-		"registry.test/app:v1:v2":                       false,
-		"registry.test/app@sha256:abc":                  false,
-		"registry.test/app@md5:" + hex:                  false,
-		"registry.test/app@":                            false,
-		"https://registry.test/app:v1":                  false,
-		"oci://registry.test/app:v1":                    false,
-		"docker://registry.test/app":                    false,
-		"registry.test/app:v1\n":                        false,
-		"registry.test/$(DATABASE_URL)":                 false,
-		"registry.test/app;id":                          false,
+		"":                              false,
+		" ":                             false,
+		"registry.test/app:v1 ":         false,
+		"registry.test/my app":          false,
+		"registry.test/App":             false, // upper case
+		"registry.test/app:":            false,
+		"registry.test/app:v 1":         false,
+		"registry.test/app:v1:v2":       false,
+		"registry.test/app@sha256:abc":  false,
+		"registry.test/app@md5:" + hex:  false,
+		"registry.test/app@":            false,
+		"https://registry.test/app:v1":  false,
+		"oci://registry.test/app:v1":    false,
+		"docker://registry.test/app":    false,
+		"registry.test/app:v1\n":        false,
+		"registry.test/$(DATABASE_URL)": false,
+		"registry.test/app;id":          false,
+		"registry.test/team/../app":     false, // would be within registry.test/team
+		"--insecure":                    false,
 		"registry.test/app:" + strings.Repeat("v", 129): false,
 	} {
 		t.Run(image, func(t *testing.T) {
-			errs := upgrade.Validate(&builders.DBUpgrade(builders.Image(image)).Spec)
+			errs := upgrade.Validate(&builders.DBUpgrade(builders.Image(image)).Spec, upgrade.RunnerConfig{})
 			if valid {
 				if errs != nil {
 					t.Error(errs)
@@ -61,6 +65,39 @@ func TestValidateImage(t *testing.T) {
 			}
 			if e := errs[0]; e.Field != "spec.migrations.image" || e.Type != field.ErrorTypeInvalid || e.BadValue != image {
 				t.Errorf("got %s %s of %q", e.Type, e.Field, e.BadValue)
+			}
+		})
+	}
+}
+
+// TestValidateOperator refuses what this operator, or its cluster, cannot do.
+func TestValidateOperator(t *testing.T) {
+	const image, extraction = "spec.migrations.image", "spec.migrations.extraction"
+	for name, c := range map[string]struct {
+		config     upgrade.RunnerConfig
+		extraction v1alpha1.Extraction
+		refused    string // path, "" for none
+		why        string
+	}{
+		"an allowed image":           {config: upgrade.RunnerConfig{AllowedImagePrefixes: []string{"other.test", "registry.test/app"}}},
+		"another image":              {config: upgrade.RunnerConfig{AllowedImagePrefixes: []string{"registry.test/ap"}}, refused: image, why: "repository registry.test/app is not within one that the operator allows (registry.test/ap)"},
+		"another image, mounted":     {config: upgrade.RunnerConfig{AllowedImagePrefixes: []string{"other.test"}}, extraction: v1alpha1.ExtractionImageVolume, refused: image, why: "not within"},
+		"a prefix that is none":      {config: upgrade.RunnerConfig{AllowedImagePrefixes: []string{"/"}}, refused: image, why: "not within"},
+		"image volume":               {config: upgrade.RunnerConfig{KubernetesVersion: version.MustParseGeneric("v1.35.0")}, extraction: v1alpha1.ExtractionImageVolume},
+		"image volume, later":        {config: upgrade.RunnerConfig{KubernetesVersion: version.MustParseGeneric("v1.36.2-gke.100")}, extraction: v1alpha1.ExtractionImageVolume},
+		"image volume, earlier":      {config: upgrade.RunnerConfig{KubernetesVersion: version.MustParseGeneric("v1.34.9+k3s1")}, extraction: v1alpha1.ExtractionImageVolume, refused: extraction, why: "needs Kubernetes 1.35, and this is 1.34.9"},
+		"crane, earlier":             {config: upgrade.RunnerConfig{KubernetesVersion: version.MustParseGeneric("v1.29.0")}, extraction: v1alpha1.ExtractionCrane},
+		"image volume and crane":     {config: upgrade.RunnerConfig{CraneImage: "crane"}, extraction: v1alpha1.ExtractionImageVolume},
+		"image volume and Atlas CLI": {config: upgrade.RunnerConfig{AtlasImage: "atlas"}, extraction: v1alpha1.ExtractionImageVolume, refused: extraction, why: "--atlas-image"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			obj := builders.DBUpgrade(func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Extraction = c.extraction })
+			errs := upgrade.Validate(&obj.Spec, c.config)
+			switch {
+			case c.refused == "" && errs != nil:
+				t.Error(errs)
+			case c.refused != "" && (len(errs) != 1 || errs[0].Field != c.refused || errs[0].Type != field.ErrorTypeForbidden || !strings.Contains(errs[0].Detail, c.why)):
+				t.Errorf("got %v", errs)
 			}
 		})
 	}

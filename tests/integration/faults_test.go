@@ -114,7 +114,7 @@ func podFaults() map[string]fault {
 				h.create(h.image("app:v1", users))
 			},
 			reason:   v1alpha1.ReasonImagePullFailed,
-			messages: []string{"container fetch-migrations: image " + operatorImage + " cannot be pulled: failed to pull and unpack image"},
+			messages: []string{"container fetch-migrations: image " + operatorImage + " cannot be pulled: rpc error: code = NotFound desc = failed to pull and unpack image"},
 			stalled:  true,
 			mend:     func(h *hand) { h.player.Missing = "" },
 		},
@@ -300,6 +300,7 @@ func migrationFaults() map[string]fault {
 				h.create(h.image("app:v1", two("SELECT pg_sleep(60);\n")))
 				h.player.Wait = false
 				h.drive(reason(v1alpha1.ReasonMigrationInProgress))
+				postgres.AwaitSleep(h.t, h.url)
 				h.player.Kill()
 				h.player.Wait = true
 			},

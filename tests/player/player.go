@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package player plays the parts of a cluster that an API server on its own lacks: the Job controller, the garbage collector as far as Jobs and
-// their pods go, the scheduler and the kubelet. It runs the real runner as real processes, with the arguments, the environment and the files
+// their pods go, the scheduler and the kubelet. It runs the real runner, and
+// the upstream command lines where a pod asks for them, as real processes, with the arguments, the environment and the files
 // that the pod's containers ask for, and reports what the kubelet would report, in its words.
 package player
 
@@ -12,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -35,6 +37,8 @@ type Player struct {
 	Namespace string
 	// Runner is the path of the runner's binary.
 	Runner string
+	// Upstream are the paths of other binaries, by the image whose entry point they are.
+	Upstream map[string]string
 	// Dir is for the pods' volumes.
 	Dir string
 	// Wait makes a step wait for the processes that it finds running, so that every run takes the same steps.
@@ -219,8 +223,10 @@ func (p *Player) deletePod(ctx context.Context, pod *corev1.Pod) error {
 	if proc := p.processes[pod.UID]; proc != nil {
 		proc.terminate()
 		proc.wait()
-		if _, err := p.stepPod(ctx, pod); err != nil {
-			return err
+		for upgrade.Alive(pod) {
+			if _, err := p.stepPod(ctx, pod); err != nil {
+				return err
+			}
 		}
 	}
 	return client.IgnoreNotFound(p.Client.Delete(ctx, pod, client.GracePeriodSeconds(0)))
@@ -234,14 +240,13 @@ func judge(job *batchv1.Job, pod *corev1.Pod) *batchv1.JobCondition {
 	if pod.Status.Phase == corev1.PodSucceeded {
 		return &batchv1.JobCondition{Type: batchv1.JobComplete}
 	}
-	for _, rule := range job.Spec.PodFailurePolicy.Rules {
+	for i, rule := range job.Spec.PodFailurePolicy.Rules {
 		if codes := rule.OnExitCodes; codes != nil {
-			for _, s := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
-				for _, code := range codes.Values {
-					if t := s.State.Terminated; t != nil && t.ExitCode == code {
-						return &batchv1.JobCondition{Type: batchv1.JobFailed, Reason: batchv1.JobReasonPodFailurePolicy,
-							Message: fmt.Sprintf("Container %s for pod %s/%s failed with exit code %d matching FailJob rule at index 0", s.Name, pod.Namespace, pod.Name, code)}
-					}
+			for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+				t := s.State.Terminated
+				if t != nil && (codes.ContainerName == nil || *codes.ContainerName == s.Name) && slices.Contains(codes.Values, t.ExitCode) {
+					return &batchv1.JobCondition{Type: batchv1.JobFailed, Reason: batchv1.JobReasonPodFailurePolicy,
+						Message: fmt.Sprintf("Container %s for pod %s/%s failed with exit code %d matching FailJob rule at index %d", s.Name, pod.Namespace, pod.Name, t.ExitCode, i)}
 				}
 			}
 		}
@@ -293,7 +298,7 @@ func (p *Player) failedCreate(ctx context.Context, job *batchv1.Job, refusal err
 		ObjectMeta:     metav1.ObjectMeta{Namespace: job.Namespace, Name: job.Name + "-failedcreate"},
 		InvolvedObject: corev1.ObjectReference{APIVersion: "batch/v1", Kind: "Job", Namespace: job.Namespace, Name: job.Name, UID: job.UID},
 		Reason:         "FailedCreate", Type: corev1.EventTypeWarning, Message: "Error creating: " + refusal.Error(),
-		FirstTimestamp: now, LastTimestamp: now, Count: 1, Source: corev1.EventSource{Component: "job-controller"},
+		FirstTimestamp: now, LastTimestamp: now, Count: 1, Source: corev1.EventSource{Component: "job-controller"}, ReportingController: "job-controller",
 	}
 	err := p.Client.Create(ctx, event)
 	if apierrors.IsAlreadyExists(err) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,14 +29,15 @@ func (p *Player) stepPod(ctx context.Context, pod *corev1.Pod) (bool, error) {
 	return true, p.Client.Status().Update(ctx, pod)
 }
 
+// advance takes one step. That the pod has ended is a step after that its last container has: the kubelet tells it a second or two later.
 func (p *Player) advance(ctx context.Context, pod *corev1.Pod) error {
 	if len(pod.Spec.NodeSelector) > 0 {
 		pod.Status.Phase = corev1.PodPending
 		setCondition(pod, corev1.PodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable,
-			"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
+			"0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.")
 		return nil
 	}
-	if pod.Status.Phase == "" || len(pod.Status.InitContainerStatuses) == 0 {
+	if pod.Status.Phase == "" || len(pod.Status.ContainerStatuses) == 0 {
 		pod.Status.Phase = corev1.PodPending
 		setCondition(pod, corev1.PodScheduled, corev1.ConditionTrue, "", "")
 		pod.Status.InitContainerStatuses = waiting(pod.Spec.InitContainers)
@@ -44,27 +46,27 @@ func (p *Player) advance(ctx context.Context, pod *corev1.Pod) error {
 	}
 	for i := range pod.Spec.InitContainers {
 		status := &pod.Status.InitContainerStatuses[i]
-		if t := status.State.Terminated; t != nil && t.ExitCode == 0 {
-			continue
-		}
-		if err := p.run(ctx, pod, &pod.Spec.InitContainers[i], status); err != nil {
-			return err
-		}
-		if t := status.State.Terminated; t != nil && t.ExitCode != 0 {
+		switch t := status.State.Terminated; {
+		case t == nil:
+			return p.run(ctx, pod, &pod.Spec.InitContainers[i], status)
+		case t.ExitCode != 0:
 			pod.Status.Phase = corev1.PodFailed
+			return nil
 		}
-		return nil
 	}
 	status := &pod.Status.ContainerStatuses[0]
-	if err := p.run(ctx, pod, &pod.Spec.Containers[0], status); err != nil {
-		return err
-	}
 	switch t := status.State.Terminated; {
 	case t != nil && t.ExitCode == 0:
 		pod.Status.Phase = corev1.PodSucceeded
+		return nil
 	case t != nil:
 		pod.Status.Phase = corev1.PodFailed
-	case status.State.Running != nil:
+		return nil
+	}
+	if err := p.run(ctx, pod, &pod.Spec.Containers[0], status); err != nil {
+		return err
+	}
+	if status.State.Running != nil {
 		pod.Status.Phase = corev1.PodRunning
 	}
 	return nil
@@ -97,8 +99,21 @@ func (p *Player) run(ctx context.Context, pod *corev1.Pod, c *corev1.Container, 
 		return p.follow(pod, status)
 	}
 	if p.Missing == c.Name {
-		p.imagePull(c, status)
+		pullFailed(status, c.Image, fmt.Sprintf("rpc error: code = NotFound desc = failed to pull and unpack image %[1]q: failed to resolve image: %[1]s: not found", c.Image))
 		return nil
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.Image == nil {
+			continue
+		}
+		dir, err := p.volume(pod, v.Name)
+		if err != nil {
+			return err
+		}
+		if err := unpack(ctx, v.Image.Reference, dir); err != nil {
+			pullFailed(status, v.Image.Reference, fmt.Sprintf("rpc error: code = Unknown desc = failed to pull and unpack image %q: %v", v.Image.Reference, err))
+			return nil
+		}
 	}
 	env, trouble, err := p.environment(ctx, pod, c)
 	if err != nil {
@@ -108,15 +123,22 @@ func (p *Player) run(ctx context.Context, pod *corev1.Pod, c *corev1.Container, 
 		status.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: trouble}}
 		return nil
 	}
-	args, err := p.arguments(ctx, pod, c)
+	args, env, err := p.inThisMachine(ctx, pod, c, env)
 	if err != nil {
 		return err
 	}
 	message := filepath.Join(p.Dir, string(pod.UID), c.Name+".message")
-	proc, err := start(p.Runner, append(args, "--termination-log="+message), env, message)
+	binary := p.Runner
+	if len(c.Command) > 0 {
+		args = append(args, "--termination-log="+message)
+	} else if binary = p.Upstream[c.Image]; binary == "" {
+		return fmt.Errorf("nothing is known of image %s", c.Image)
+	}
+	proc, err := start(binary, args, env, message)
 	if err != nil {
 		return err
 	}
+	proc.fallsBackToLog = c.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError
 	if p.processes == nil {
 		p.processes = map[types.UID]*process{}
 	}
@@ -138,11 +160,15 @@ func (p *Player) follow(pod *corev1.Pod, status *corev1.ContainerStatus) error {
 	}
 	delete(p.processes, pod.UID)
 	p.logs = append(p.logs, proc.output.Bytes()...)
+	code := proc.exitCode()
 	message, err := os.ReadFile(proc.message)
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	code := proc.exitCode()
+	if len(message) == 0 && code != 0 && proc.fallsBackToLog {
+		message = proc.output.Bytes()
+		message = message[max(0, len(message)-maxLog):]
+	}
 	reason := "Error"
 	if code == 0 {
 		reason = "Completed"
@@ -153,11 +179,14 @@ func (p *Player) follow(pod *corev1.Pod, status *corev1.ContainerStatus) error {
 	return nil
 }
 
-// imagePull goes through the two states of an image that cannot be pulled, each with words of its own, as the kubelet does.
-func (p *Player) imagePull(c *corev1.Container, status *corev1.ContainerStatus) {
-	reason, message := "ErrImagePull", fmt.Sprintf("failed to pull and unpack image %q: not found", c.Image)
+// maxLog is how much of a log the kubelet takes for a termination message, in bytes.
+const maxLog = 2048
+
+// pullFailed goes through the two states of an image that cannot be pulled, each with words of its own, as the kubelet does.
+func pullFailed(status *corev1.ContainerStatus, image, message string) {
+	reason := "ErrImagePull"
 	if w := status.State.Waiting; w != nil && w.Reason != "PodInitializing" {
-		reason, message = "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: ErrImagePull: %s", c.Image, message)
+		reason, message = "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: ErrImagePull: %s", image, message)
 	}
 	status.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
 }
@@ -188,25 +217,35 @@ func (p *Player) environment(ctx context.Context, pod *corev1.Pod, c *corev1.Con
 	return env, "", nil
 }
 
-// arguments are a container's, with the paths of its volumes replaced by directories of this machine.
-func (p *Player) arguments(ctx context.Context, pod *corev1.Pod, c *corev1.Container) ([]string, error) {
-	args := append([]string(nil), c.Args...)
+// inThisMachine is what a container's process gets, with the paths of its volumes replaced by directories of this machine. Only where a path begins, or
+// follows on "=" or "file://", is it one of them; images are none, and neither are directories in them.
+func (p *Player) inThisMachine(ctx context.Context, pod *corev1.Pod, c *corev1.Container, env []string) ([]string, []string, error) {
+	dirs := map[string]string{}
 	for _, mount := range c.VolumeMounts {
 		dir, err := p.volume(pod, mount.Name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := p.fill(ctx, pod, mount.Name, dir); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for i, arg := range args {
-			name, value, _ := strings.Cut(arg, "=")
-			if rest, under := strings.CutPrefix(value, mount.MountPath); under && name != "--image" && (rest == "" || rest[0] == '/') {
-				args[i] = name + "=" + dir + rest
+		dirs[mount.MountPath] = dir
+	}
+	return replacePaths(c.Args, dirs), replacePaths(env, dirs), nil
+}
+
+func replacePaths(words []string, dirs map[string]string) []string {
+	replaced := slices.Clone(words)
+	for i, word := range words {
+		for path, dir := range dirs {
+			before, after, found := strings.Cut(word, path)
+			atStart := before == "" || before == "file://" || strings.HasSuffix(before, "=") && before != "--image="
+			if found && atStart && (after == "" || after[0] == '/') {
+				replaced[i] = before + dir + after
 			}
 		}
 	}
-	return args, nil
+	return replaced
 }
 
 // fill writes the files of a Secret volume.

@@ -18,6 +18,8 @@ type process struct {
 	output  bytes.Buffer
 	done    chan struct{}
 	err     error
+	// fallsBackToLog: where the process fails without a message, its log is one.
+	fallsBackToLog bool
 }
 
 func start(binary string, args, env []string, message string) (*process, error) {

@@ -30,9 +30,10 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/tests/loopback"
 )
 
-// Registry is an image registry in memory, served over plain HTTP on 127.0.0.1.
+// Registry is an image registry in memory, served over plain HTTP, on 127.0.0.1 if not told otherwise.
 type Registry struct {
 	host     string
+	listener net.Listener
 	handler  http.Handler
 	user     string // empty: everybody may read and write
 	password string
@@ -49,6 +50,11 @@ func WithBasicAuth(user, password string) Option {
 	return func(r *Registry) { r.user, r.password = user, password }
 }
 
+// WithListener has the registry served there, for clients on other machines.
+func WithListener(listener net.Listener) Option {
+	return func(r *Registry) { r.listener = listener }
+}
+
 // New runs an empty registry until the test ends.
 func New(tb testing.TB, opts ...Option) *Registry {
 	tb.Helper()
@@ -57,12 +63,14 @@ func New(tb testing.TB, opts ...Option) *Registry {
 		opt(r)
 	}
 	r.handler = r.authenticate(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	listener, err := loopback.Listen()
-	if err != nil {
-		tb.Fatalf("run a registry: %v", err)
+	if r.listener == nil {
+		var err error
+		if r.listener, err = loopback.Listen(); err != nil {
+			tb.Fatalf("run a registry: %v", err)
+		}
 	}
-	r.host = listener.Addr().String()
-	r.serve(listener)
+	r.host = r.listener.Addr().String()
+	r.serve(r.listener)
 	tb.Cleanup(r.Down)
 	return r
 }
@@ -82,7 +90,7 @@ func (r *Registry) Ref(image string) string {
 // digest.
 func (r *Registry) Push(tb testing.TB, image string, img v1.Image) v1.Hash {
 	tb.Helper()
-	ref, err := name.ParseReference(r.Ref(image), name.StrictValidation)
+	ref, err := name.ParseReference(r.Ref(image), name.StrictValidation, name.Insecure)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -104,9 +112,15 @@ func (r *Registry) Push(tb testing.TB, image string, img v1.Image) v1.Hash {
 // for this registry.
 func (r *Registry) DockerConfig(tb testing.TB) []byte {
 	tb.Helper()
-	login := base64.StdEncoding.EncodeToString([]byte(r.user + ":" + r.password))
+	return DockerConfig(tb, r.host, r.user, r.password)
+}
+
+// DockerConfig is what a Secret of the type kubernetes.io/dockerconfigjson holds for one login.
+func DockerConfig(tb testing.TB, host, user, password string) []byte {
+	tb.Helper()
+	login := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 	config, err := json.Marshal(map[string]any{
-		"auths": map[string]any{r.host: map[string]string{"auth": login}},
+		"auths": map[string]any{host: map[string]string{"auth": login}},
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -53,6 +53,9 @@ func TestDefaults(t *testing.T) {
 	if got.Spec.Migrations.Dir != "/migrations" {
 		t.Errorf("migrations.dir = %q", got.Spec.Migrations.Dir)
 	}
+	if got.Spec.Migrations.Extraction != v1alpha1.ExtractionCrane {
+		t.Errorf("migrations.extraction = %q", got.Spec.Migrations.Extraction)
+	}
 	runner := got.Spec.Runner
 	if runner.TerminationGracePeriodSeconds != 300 || runner.InfrastructureRetries != 3 || runner.JobHistoryLimit != 3 || runner.ActiveDeadlineSeconds != nil {
 		t.Errorf("runner = %+v, want a grace of 300 s, 3 retries, 3 Jobs and no deadline", runner)
@@ -105,6 +108,8 @@ func TestSchemaRefuses(t *testing.T) {
 			func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Dir = "/a/.." }, "spec.migrations.dir", "must not contain '..'"},
 		"long directory": {
 			func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Dir = "/" + strings.Repeat("d", 512) }, "spec.migrations.dir", "512"},
+		"unknown extraction": {
+			func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Extraction = "Docker" }, "spec.migrations.extraction", "ImageVolume"},
 		"pull secret without a name": {
 			func(o *v1alpha1.DBUpgrade) {
 				o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: ""}}

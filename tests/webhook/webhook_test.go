@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/upgrade"
 	"github.com/subganapathy/automatic-db-upgrades/tests/controlplane"
 	"github.com/subganapathy/automatic-db-upgrades/webhooks"
 )
@@ -55,7 +57,7 @@ func serve(t *testing.T) func() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (&webhooks.DBUpgradeValidator{Reader: mgr.GetClient()}).SetupWithManager(mgr); err != nil {
+	if err := (&webhooks.DBUpgradeValidator{Reader: mgr.GetClient(), Runner: upgrade.RunnerConfig{KubernetesVersion: version.MustParseGeneric("1.34.0")}}).SetupWithManager(mgr); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -95,6 +97,8 @@ func TestWebhook(t *testing.T) {
 func testCreation(t *testing.T, namespace string) {
 	err := admin.Create(t.Context(), dbupgrade(namespace, "bad", unparsable))
 	refused(t, err, metav1.StatusReasonInvalid, "spec.migrations.image", webhookName, "spec.migrations.image", `"Not an image"`, "registry.example.com/team/app")
+	err = admin.Create(t.Context(), dbupgrade(namespace, "early", func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Extraction = v1alpha1.ExtractionImageVolume }))
+	refused(t, err, metav1.StatusReasonInvalid, "spec.migrations.extraction", webhookName, "ImageVolume needs Kubernetes 1.35, and this is 1.34.0")
 	created(t, dbupgrade(namespace, "good"), "")
 	created(t, dbupgrade(namespace, "digest", func(o *v1alpha1.DBUpgrade) {
 		o.Spec.Migrations.Image = "registry.example.com/team/app@sha256:" + strings.Repeat("a", 64)
