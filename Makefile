@@ -68,6 +68,11 @@ test: prerequisites envtest-assets $(BIN)/atlas $(BIN)/crane $(BIN)/kustomize ##
 	@# The race detector multiplies memory, so hostile images at full size and the bound on memory are tried without it.
 	go test -timeout 10m $(TESTFLAGS) ./internal/fetch
 
+.PHONY: e2e
+e2e: INSTANCE = 9
+e2e: prerequisites cluster-binaries $(addprefix $(BIN)/,atlas crane kuttl kustomize ginkgo) ## Tell the stories on a local cluster of their own (root).
+	tests/e2e/run.sh $(INSTANCE) $(E2EFLAGS)
+
 .PHONY: test-unit
 test-unit: ## Run the tests that need nothing but Go, in seconds.
 	go test $(TESTFLAGS) ./api/... ./internal/upgrade/... ./internal/result/...

@@ -1,0 +1,1 @@
+CREATE TABLE gate (opened timestamptz NOT NULL DEFAULT now());

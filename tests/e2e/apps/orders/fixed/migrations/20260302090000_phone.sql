@@ -1,0 +1,2 @@
+CREATE TABLE phones (customer_id bigint REFERENCES customers, number text);
+ALTER TABLE customers ADD COLUMN phone text;
