@@ -68,10 +68,19 @@ test: prerequisites envtest-assets $(BIN)/atlas $(BIN)/crane $(BIN)/kustomize ##
 	@# The race detector multiplies memory, so hostile images at full size and the bound on memory are tried without it.
 	go test -timeout 10m $(TESTFLAGS) ./internal/fetch
 
-.PHONY: e2e
+# Clusters of their own, so that they never touch one that somebody is looking at.
 e2e: INSTANCE = 9
-e2e: prerequisites cluster-binaries $(addprefix $(BIN)/,atlas crane kuttl kustomize ginkgo) ## Tell the stories on a local cluster of their own (root).
-	tests/e2e/run.sh $(INSTANCE) $(E2EFLAGS)
+chaos: INSTANCE = 8
+
+.PHONY: e2e
+e2e: prerequisites cluster-binaries $(addprefix $(BIN)/,atlas crane ginkgo kuttl kustomize) ## Tell the stories on a local cluster, and look for what one leaves (root).
+	@# Most of the time a story waits, so there are more of them than cores.
+	hack/on-cluster.sh $(INSTANCE) ginkgo run --tags=e2e --procs=4 --randomize-all --keep-going --timeout=30m $(TESTFLAGS) ./tests/e2e
+	go test -tags=e2e -timeout=10m ./tests/cluster
+
+.PHONY: chaos
+chaos: prerequisites cluster-binaries $(BIN)/kustomize ## Kill and cut in the middle of migrations, on a local cluster (root).
+	hack/on-cluster.sh $(INSTANCE) go test -tags=e2e -timeout=30m $(TESTFLAGS) ./tests/chaos
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need nothing but Go, in seconds.

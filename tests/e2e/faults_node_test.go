@@ -102,8 +102,9 @@ var _ = ginkgo.Describe("A fault of all teams", ginkgo.Serial, func() {
 		image := stage.Get[appsv1.Deployment](operator, tb, stage.Manager).Spec.Template.Spec.Containers[0].Image
 		absent := cluster.Registry + "/dbupgrade-operator:absent"
 		use := func(ctx context.Context, image string) error {
-			for _, args := range [][]string{{"set", "env", "OPERATOR_IMAGE=" + image}, {"rollout", "status", "--timeout=180s"}} {
-				if out, err := team.TryKubectl(ctx, "", append(args, "deployment/"+stage.Manager, "--namespace="+stage.Namespace)...); err != nil {
+			manager, namespace := "deployment/"+stage.Manager, "--namespace="+stage.Namespace
+			for _, args := range [][]string{{"set", "env", manager, namespace, "OPERATOR_IMAGE=" + image}, {"rollout", "status", manager, namespace, "--timeout=180s"}} {
+				if out, err := team.TryKubectl(ctx, "", args...); err != nil {
 					return fmt.Errorf("kubectl %q: %w: %s", args, err, out)
 				}
 			}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/onsi/ginkgo/v2"
-	admissionv1 "k8s.io/api/admissionregistration/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -91,6 +91,16 @@ func pendingFaults() []*fault {
 func kubeletFaults() []*fault {
 	return []*fault{
 		{
+			name: "no such volume image",
+			start: func(s *site) {
+				s.secret(s.url())
+				s.create(s.appImage(), func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Extraction = v1alpha1.ExtractionImageVolume })
+			},
+			reason:   v1alpha1.ReasonImagePullFailed,
+			messages: []string{"container migrate: image registry.local:5000/", "/app:no-such-volume-image cannot be pulled: ", "not found"},
+			mend:     func(s *site) { s.push(users) },
+		},
+		{
 			name:     "Secret missing",
 			start:    func(s *site) { s.create(s.image) },
 			reason:   v1alpha1.ReasonSecretNotFound,
@@ -106,16 +116,6 @@ func kubeletFaults() []*fault {
 			reason:   v1alpha1.ReasonSecretNotFound,
 			messages: []string{"container migrate cannot be configured: couldn't find key url in Secret ", "/key-missing"},
 			mend:     func(s *site) { s.secret(s.url()) },
-		},
-		{
-			name: "no such volume image",
-			start: func(s *site) {
-				s.secret(s.url())
-				s.create(s.appImage(), func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Extraction = v1alpha1.ExtractionImageVolume })
-			},
-			reason:   v1alpha1.ReasonImagePullFailed,
-			messages: []string{"container migrate: image registry.local:5000/", "/app:no-such-volume-image cannot be pulled: ", "not found"},
-			mend:     func(s *site) { s.push(users) },
 		},
 	}
 }
@@ -235,7 +235,7 @@ func namespaceRefusals() []*fault {
 			reason:   v1alpha1.ReasonPodNotCreated,
 			messages: []string{"has no pod: ", "ValidatingAdmissionPolicy", "denied request: migrations need a change ticket"},
 			mend: func(s *site) {
-				s.delete(&admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace}})
+				s.delete(&admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace}})
 			},
 		},
 	}
@@ -263,18 +263,18 @@ func quotaFault(name string, kind corev1.ResourceName, low, high string, message
 // refusePods has the API server refuse every pod, and every template of one, of the site's namespace with these words.
 func (s *site) refusePods(words string) {
 	meta := metav1.ObjectMeta{Name: s.Namespace}
-	policy := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: meta, Spec: admissionv1.ValidatingAdmissionPolicySpec{
-		MatchConstraints: &admissionv1.MatchResources{
+	policy := &admissionregistrationv1.ValidatingAdmissionPolicy{ObjectMeta: meta, Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
+		MatchConstraints: &admissionregistrationv1.MatchResources{
 			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: s.Namespace}},
-			ResourceRules: []admissionv1.NamedRuleWithOperations{{RuleWithOperations: admissionv1.RuleWithOperations{
-				Operations: []admissionv1.OperationType{admissionv1.Create},
-				Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods", "podtemplates"}},
+			ResourceRules: []admissionregistrationv1.NamedRuleWithOperations{{RuleWithOperations: admissionregistrationv1.RuleWithOperations{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods", "podtemplates"}},
 			}}},
 		},
-		Validations: []admissionv1.Validation{{Expression: "false", Message: words}},
+		Validations: []admissionregistrationv1.Validation{{Expression: "false", Message: words}},
 	}}
-	binding := &admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: meta, Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{
-		PolicyName: s.Namespace, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny},
+	binding := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: meta, Spec: admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{
+		PolicyName: s.Namespace, ValidationActions: []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny},
 	}}
 	for _, obj := range []client.Object{policy, binding} {
 		s.add(obj)

@@ -46,10 +46,10 @@ type fault struct {
 }
 
 // All faults are put in place at once, since most of their time is spent on waiting: for two minutes until a pod counts as stuck, and for the
-// next attempt. Those that a runner tells of itself are mended first, so that their backoff is short.
+// next attempt. They are looked at in the order in which they are told, since each is told for ten seconds: then there is another attempt.
 var _ = ginkgo.Describe("Each fault", ginkgo.Ordered, ginkgo.ContinueOnFailure, func() {
 	quick := slices.Concat(imageFaults(), databaseFaults(), runFaults(), pendingFaults())
-	slow := slices.Concat(kubeletFaults(), schedulerFaults(), refusals())
+	slow := slices.Concat(refusals(), schedulerFaults(), kubeletFaults())
 	ginkgo.BeforeAll(func() {
 		g := newGround()
 		for _, f := range slices.Concat(slow, quick) {
@@ -276,7 +276,7 @@ func (s *site) query(sql string) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer conn.Close(tb.Context()) //nolint:errcheck // it was read from only
+	defer conn.Close(tb.Context())
 	var value string
 	if err := conn.QueryRow(tb.Context(), sql).Scan(&value); err != nil {
 		tb.Fatalf("%s: %v", sql, err)

@@ -1,9 +1,9 @@
+//go:build e2e
+
 // Copyright 2026 The DBUpgrade Operator Authors
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build e2e
-
-package cluster_test
+package e2e
 
 import (
 	"net"
@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/onsi/ginkgo/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,15 +32,15 @@ const (
 	ruleDatabase = 2
 )
 
-// TestNetworkPolicyForMigrations: where nothing is allowed but by the sample's policy, a migration reaches DNS, the registry and its database,
-// but not the database of another team, and no registry that the policy does not name.
-func TestNetworkPolicyForMigrations(t *testing.T) {
-	s := stage.Open(t)
+// Where nothing is allowed but by the sample's policy, a migration reaches DNS, the registry and its database, but not the database of another
+// team, and no registry that the policy does not name.
+var _ = ginkgo.It("The sample's network policy lets a migration reach its registry and its database only", func() {
+	t := ginkgo.GinkgoTB()
+	s := on
 	if s.Provider == "kind" {
-		t.Skip("the sample needs an address of the registry, and kind's has none that is known here")
+		ginkgo.Skip("NOT TESTED: the sample needs an address of the registry, and kind's has none that is known here")
 	}
-	s.Install(t)
-	team, other := s.NewTeam(t, "netpol"), s.NewTeam(t, "netpol-other")
+	team, other := newTeam("netpol"), newTeam("netpol-other")
 	image := team.Image(t, "v1", map[string]string{"1.sql": "CREATE TABLE here (id int);"})
 	elsewhere := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: team.Namespace, Name: "elsewhere"},
@@ -79,14 +80,14 @@ func TestNetworkPolicyForMigrations(t *testing.T) {
 		d.Spec.Migrations.Image = team.Image(t, "v2", map[string]string{"1.sql": "CREATE TABLE here (id int);", "2.sql": "CREATE TABLE there (id int);"})
 	})
 	team.Ready(t, "app", v1alpha1.ReasonImagePullFailed)
-}
+})
 
 func retry(d *v1alpha1.DBUpgrade) {
 	metav1.SetMetaDataAnnotation(&d.ObjectMeta, v1alpha1.AnnotationRetry, "now")
 }
 
 // samplePolicy is the sample, with the addresses and labels of the local cluster.
-func samplePolicy(t *testing.T, s *stage.Stage, namespace string) *networkingv1.NetworkPolicy {
+func samplePolicy(t testing.TB, s *stage.Stage, namespace string) *networkingv1.NetworkPolicy {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(stage.Root(), "config/samples/networkpolicy_migration.yaml"))
 	if err != nil {
