@@ -80,7 +80,8 @@ e2e: prerequisites cluster-binaries $(addprefix $(BIN)/,atlas crane ginkgo kuttl
 
 .PHONY: chaos
 chaos: prerequisites cluster-binaries $(BIN)/kustomize ## Kill and cut in the middle of migrations, on a local cluster (root).
-	hack/on-cluster.sh $(INSTANCE) go test -tags=e2e -timeout=30m $(TESTFLAGS) ./tests/chaos
+	@# Most of the time a migration waits, so there are more of them than cores.
+	hack/on-cluster.sh $(INSTANCE) go test -tags=e2e -timeout=30m -parallel=8 $(TESTFLAGS) ./tests/chaos
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need nothing but Go, in seconds.

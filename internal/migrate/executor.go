@@ -52,7 +52,7 @@ const resetSession = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL"
 // apply executes the statements of a file that are not applied yet, and returns how many.
 func (e *executor) apply(ctx context.Context, f *file) (int, error) {
 	e.file, e.skipped, e.number = f, 0, 0
-	if _, err := e.session.ExecContext(ctx, resetSession); err != nil {
+	if _, err := e.session.ExecContext(ctx, resetSession+"; "+probeRunner); err != nil {
 		return 0, err
 	}
 	execute := e.atlas.Execute

@@ -161,6 +161,18 @@ func TestFilesDoNotShareSessionState(t *testing.T) {
 	}
 }
 
+// TestDatabaseProbesTheRunner sees what the database would do about a runner that is gone without a word, in every file.
+func TestDatabaseProbesTheRunner(t *testing.T) {
+	db := server.NewDatabase(t)
+	probes := "INSERT INTO probes SELECT name || '=' || setting FROM pg_settings WHERE name ~ '^tcp_';\n"
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE probes (what text);\n" + probes + "RESET ALL;\n", "2.sql": probes})
+	mustSucceed(t, migrateTo(t, dir, db))
+	want := "tcp_keepalives_count=4 tcp_keepalives_idle=15 tcp_keepalives_interval=15 tcp_user_timeout=75000"
+	if got := query(t, db, "SELECT string_agg(DISTINCT what, ' ' ORDER BY what) FROM probes"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestWithoutTransaction(t *testing.T) {
 	db := server.NewDatabase(t)
 	dir := migrations.Dir(t, files{"1.sql": none + "CREATE TABLE a (i int);\nINSERT INTO a VALUES (1);\nINSERT INTO nowhere VALUES (1);"})

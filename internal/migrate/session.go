@@ -28,6 +28,13 @@ const (
 // lockName is the Atlas CLI's: runs of either keep the other out.
 const lockName = "atlas_migrate_execute"
 
+// probeRunner has the database probe for us as we do for it, so that a runner whose node or network is gone does not keep lock and transaction for the
+// two hours that an operating system waits, or the quarter of an hour for which it repeats what is not acknowledged. Servers that lack one of these
+// settings go without.
+const probeRunner = `SELECT set_config(name, value, false) FROM pg_settings JOIN (VALUES
+	('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '15'), ('tcp_keepalives_count', '4'), ('tcp_user_timeout', '75s')
+) AS probes (name, value) USING (name)`
+
 // session is the one connection of a run. It is the ExecQuerier of Atlas's driver.
 type session struct {
 	db   *sql.DB
@@ -48,6 +55,9 @@ func connect(ctx context.Context, config *pgx.ConnConfig) (*session, error) {
 		s.pg = c.(*stdlib.Conn).Conn()
 		return nil
 	})
+	if err == nil {
+		_, err = s.pg.Exec(ctx, probeRunner)
+	}
 	if err != nil {
 		db.Close()
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +33,7 @@ func ReadJob(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) Job {
 		Terminating: job.DeletionTimestamp != nil,
 	}
 	ended, failure := terminalCondition(job)
-	j.readPods(pods, ended)
+	j.readPods(job, pods, ended)
 	if j.Stage == StageDone {
 		if j.Finished && failure != nil && failure.Reason == batchv1.JobReasonDeadlineExceeded {
 			j.Outcome.outlivedDeadline(job)
@@ -60,7 +61,7 @@ func VanishedJob(attempt *v1alpha1.AttemptStatus, pods []corev1.Pod) Job {
 		Name: attempt.Job, UID: attempt.JobUID, Attempt: attempt.Number, Revision: attempt.Revision,
 		Generation: attempt.Generation, Retry: attempt.Retry,
 	}
-	j.readPods(pods, true)
+	j.readPods(nil, pods, true)
 	switch {
 	case j.Stage == StageDone, j.Stage == StageRunning:
 	case !j.Finished:
@@ -75,25 +76,27 @@ func VanishedJob(attempt *v1alpha1.AttemptStatus, pods []corev1.Pod) Job {
 	return j
 }
 
-// readPods fills in what pods tell. ended says that no further pod will come.
+// readPods fills in what pods tell. The Job is nil where it is gone; ended says that no further pod will come.
 //
 // Every pod with the Job's labels counts as alive while it is, but only one that the Job owns is believed: labels are anybody's who may create pods.
 //
 // A success, and a failure that needs a person, are final as soon as a container says so: the Job controller takes seconds more to
-// say the same. Any other failure waits for the Job to end, because a pod that was evicted is replaced within the same Job.
-func (j *Job) readPods(pods []corev1.Pod, ended bool) {
+// say the same. Any other failure waits for the Job to end, because a pod that was evicted is replaced within the same Job, or for its pod to have
+// failed in any other way, after which there is none: the pod may be gone, and what it said with it, before the Job has its condition.
+func (j *Job) readPods(job *batchv1.Job, pods []corev1.Pod, ended bool) {
 	pods = slices.Clone(pods)
 	slices.SortFunc(pods, func(a, b corev1.Pod) int { // newest first
 		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(b.Name, a.Name))
 	})
 	j.Finished = ended
+	alive := false
 	for i := range pods {
 		pod := &pods[i]
 		fetch, migrate := containerStatus(pod, FetchContainer), containerStatus(pod, MigrateContainer)
 		if Alive(pod) {
-			j.Finished = false
+			alive, j.Finished = true, false
 			j.Terminating = j.Terminating || pod.DeletionTimestamp != nil
-			if MigrateRunning(pod) {
+			if MigrateRunning(pod) || ending(pod) {
 				j.Stage = StageRunning
 			}
 		}
@@ -110,12 +113,44 @@ func (j *Job) readPods(pods []corev1.Pod, ended bool) {
 		}
 	}
 	for i := range pods {
-		outcome, known := outcomeOfPod(&pods[i])
-		if known && ownedBy(&pods[i], j.UID) && (outcome.Succeeded || !outcome.Class.Retryable || j.Finished) {
+		pod := &pods[i]
+		outcome, known := outcomeOfPod(pod)
+		final := outcome.Succeeded || !outcome.Class.Retryable || j.Finished || !alive && !disrupted(pod) && !atDeadline(job, outcome.EndedAt.Time)
+		if known && ownedBy(pod, j.UID) && final {
 			j.Stage, j.Outcome = StageDone, outcome
 			return
 		}
 	}
+}
+
+// disrupted tells that the Job will replace the pod, by its podFailurePolicy.
+func disrupted(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue
+	})
+}
+
+// deadlineMargin is for the clocks of node and Job controller.
+const deadlineMargin = time.Minute
+
+// atDeadline tells that the Job's own deadline may have ended a pod; the Job's condition will say.
+func atDeadline(job *batchv1.Job, podEnded time.Time) bool {
+	if job == nil || job.Spec.ActiveDeadlineSeconds == nil || job.Status.StartTime == nil {
+		return false
+	}
+	deadline := job.Status.StartTime.Add(time.Duration(*job.Spec.ActiveDeadlineSeconds) * time.Second)
+	return podEnded.After(deadline.Add(-deadlineMargin))
+}
+
+// ending tells that the migration of a pod has ended, and nothing keeps the pod: the kubelet says so of the container first, and of the pod seconds later.
+func ending(pod *corev1.Pod) bool {
+	return containerStatus(pod, MigrateContainer).State.Terminated != nil && !anyRunning(pod)
+}
+
+func anyRunning(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses), func(s corev1.ContainerStatus) bool {
+		return s.State.Running != nil
+	})
 }
 
 // outlivedDeadline corrects what a runner says, or the lack of it, that the Job's own deadline put an end to: trying again would come to the same.
@@ -180,7 +215,9 @@ func outcomeOfTermination(t *corev1.ContainerStateTerminated, container string) 
 	if err == nil {
 		o.Result = r
 	}
-	if t.ExitCode == 0 {
+	// The runner leaves its result last of all, so it tells also where a kill came after it, or where containerd was down at the container's end and
+	// knows no exit code but 255.
+	if t.ExitCode == 0 || o.Result.Migration != nil && o.Result.Failure() == nil {
 		o.Succeeded = true
 		o.Message = successMessage(o.Result)
 		return o
@@ -191,6 +228,9 @@ func outcomeOfTermination(t *corev1.ContainerStateTerminated, container string) 
 		o.Message = fmt.Sprintf("container %s ended with exit code %d (%s) and left no result", container, t.ExitCode, cmp.Or(t.Reason, "no reason given"))
 		if t.Message != "" {
 			o.Message += ": " + t.Message
+		}
+		if t.Reason == "OOMKilled" {
+			o.Message += ": raise spec.runner.resources.limits.memory"
 		}
 		return o
 	}
@@ -319,7 +359,11 @@ func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) (*Troub
 	}
 	pod := slices.MaxFunc(pods, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	if o, ended := outcomeOfPod(&pod); ended {
-		return &Trouble{o.Class.Reason, "the migration has ended, and another container keeps its pod from ending", o.Message}, &o
+		t := &Trouble{Reason: o.Class.Reason, What: "the migration has ended, and another container keeps its pod from ending"}
+		if anyRunning(&pod) {
+			t.Detail = o.Message
+		}
+		return t, &o
 	}
 	return troubleOfPod(job, &pod), nil
 }

@@ -136,6 +136,19 @@ func ended(p *corev1.Pod) {
 	}
 }
 
+// sidecar is a container that somebody has injected, and that goes on.
+func sidecar(p *corev1.Pod) {
+	p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: "mesh", State: runningSince(1)})
+}
+
+// dueAt gives a Job a deadline of its own.
+func dueAt(t metav1.Time) func(*batchv1.Job) {
+	return func(j *batchv1.Job) {
+		j.Spec.ActiveDeadlineSeconds = ptr.To[int64](60)
+		j.Status.StartTime = ptr.To(metav1.NewTime(t.Add(-time.Minute)))
+	}
+}
+
 func terminating(p *corev1.Pod) { p.DeletionTimestamp = ptr.To(at(60)) }
 
 func disrupted(p *corev1.Pod) {
@@ -260,16 +273,31 @@ func TestReadJobOutcome(t *testing.T) {
 				j.Trouble, j.StartedAt, j.Image = noPod, nil, ""
 				return j
 			}()},
-		"a retryable failure waits for the Job": {job: newJob(), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
+		"a retryable failure counts when its pod has failed": {job: newJob(), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
+			want: with(upgrade.StageDone, false, outcome(v1alpha1.Interrupted, "told to end", interrupted))},
+		"but not where the Job replaces the pod": {job: newJob(), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), disrupted, ended)),
 			want: func() upgrade.Job {
 				j := with(upgrade.StagePending, false, upgrade.Outcome{})
 				j.Trouble = noPod
 				return j
 			}()},
-		"and for its last pod": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), terminating)),
+		"nor where the Job's own deadline may have ended it": {job: newJob(dueAt(at(30))), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
 			want: func() upgrade.Job {
 				j := with(upgrade.StagePending, false, upgrade.Outcome{})
+				j.Trouble = noPod
+				return j
+			}()},
+		"as long before it it cannot have": {job: newJob(dueAt(at(3000))), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
+			want: with(upgrade.StageDone, false, outcome(v1alpha1.Interrupted, "told to end", interrupted))},
+		"until its pod has failed too, it is running": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), terminating)),
+			want: func() upgrade.Job {
+				j := with(upgrade.StageRunning, false, upgrade.Outcome{})
 				j.Terminating = true
+				return j
+			}()},
+		"unless another container goes on": {job: newJob(), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), sidecar)),
+			want: func() upgrade.Job {
+				j := with(upgrade.StagePending, false, upgrade.Outcome{})
 				j.Trouble = &upgrade.Trouble{Reason: v1alpha1.ReasonInterrupted, What: heldOpen, Detail: "told to end"}
 				j.Held = ptr.To(outcome(v1alpha1.Interrupted, "told to end", interrupted))
 				return j
@@ -280,7 +308,7 @@ func TestReadJobOutcome(t *testing.T) {
 		"a retryable failure": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(33, "Error", string(interrupted.Encode())), ended)),
 			want: with(upgrade.StageDone, true, outcome(v1alpha1.Interrupted, "told to end", interrupted))},
 		"killed for want of memory": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(137, "OOMKilled", ""), ended)),
-			want: with(upgrade.StageDone, true, outcome(v1alpha1.Interrupted, "container migrate ended with exit code 137 (OOMKilled) and left no result", result.Result{}))},
+			want: with(upgrade.StageDone, true, outcome(v1alpha1.Interrupted, "container migrate ended with exit code 137 (OOMKilled) and left no result: raise spec.runner.resources.limits.memory", result.Result{}))},
 		"killed without a reason": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(137, "", ""), ended)),
 			want: with(upgrade.StageDone, true, outcome(v1alpha1.Interrupted, "container migrate ended with exit code 137 (no reason given) and left no result", result.Result{}))},
 		"a panic counts at once": {job: newJob(), pods: pods(newPod(1, migrated(2, "Error", "panic: runtime error: index out of range [3]\n\ngoroutine 1 [running]:"))),
@@ -292,6 +320,8 @@ func TestReadJobOutcome(t *testing.T) {
 		"a result of an unknown class is told by its exit code": {job: newJob(), pods: pods(newPod(1, migrated(13, "Error", `{"migration":{"failure":{"class":"Novel"}}}`))),
 			want: with(upgrade.StageDone, false, outcome(v1alpha1.InDoubt,
 				`container migrate ended with exit code 13 (Error) and left no result: {"migration":{"failure":{"class":"Novel"}}}`, result.Result{}))},
+		"a success of which the runtime lost the exit code": {job: newJob(failedInTheEnd), pods: pods(newPod(1, migrated(255, "Unknown", string(applied.Encode())), ended)),
+			want: with(upgrade.StageDone, true, succeeded("The database is at version 2", applied))},
 		"the report goes before the exit code": {job: newJob(), pods: pods(newPod(1, migrated(137, "Error", string(statementFailed.Encode())))),
 			want: with(upgrade.StageDone, false, outcome(v1alpha1.StatementFailed, `2_users.sql, statement 3: relation "users" does not exist (SQLSTATE 42P01)`, statementFailed))},
 	} {
@@ -307,13 +337,15 @@ func TestReadJobFetchFailure(t *testing.T) {
 	for name, c := range map[string]readCase{
 		"the image is not right": {job: newJob(), pods: pods(newPod(1, fetchFailed(15, invalid))),
 			want: upgrade.Job{Stage: upgrade.StageDone, Outcome: outcome(v1alpha1.ImageInvalid, "/migrations is not in the image", invalid)}},
-		"the registry refuses, the Job goes on": {job: newJob(), pods: pods(newPod(1, fetchFailed(30, unreachable))), want: upgrade.Job{Stage: upgrade.StagePending,
+		"the registry refuses, the pod is about to fail": {job: newJob(), pods: pods(newPod(1, fetchFailed(30, unreachable))), want: upgrade.Job{Stage: upgrade.StagePending,
+			Trouble: &upgrade.Trouble{Reason: v1alpha1.ReasonImagePullFailed, What: heldOpen}, Held: ptr.To(outcome(v1alpha1.ImagePullFailed, "401 Unauthorized", unreachable))}},
+		"the registry refuses, another container goes on": {job: newJob(), pods: pods(newPod(1, fetchFailed(30, unreachable), sidecar)), want: upgrade.Job{Stage: upgrade.StagePending,
 			Trouble: &upgrade.Trouble{Reason: v1alpha1.ReasonImagePullFailed, What: heldOpen, Detail: "401 Unauthorized"}, Held: ptr.To(outcome(v1alpha1.ImagePullFailed, "401 Unauthorized", unreachable))}},
 		"the registry refuses": {job: newJob(failedInTheEnd), pods: pods(newPod(1, fetchFailed(30, unreachable), ended)),
 			want: upgrade.Job{Stage: upgrade.StageDone, Finished: true, Outcome: outcome(v1alpha1.ImagePullFailed, "401 Unauthorized", unreachable)}},
 		"out of memory": {job: newJob(failedInTheEnd), pods: pods(newPod(1, fetchIs(exited(1, 9, 137, "OOMKilled", "")), ended)),
 			want: upgrade.Job{Stage: upgrade.StageDone, Finished: true,
-				Outcome: outcome(v1alpha1.Interrupted, "container fetch-migrations ended with exit code 137 (OOMKilled) and left no result", result.Result{})}},
+				Outcome: outcome(v1alpha1.Interrupted, "container fetch-migrations ended with exit code 137 (OOMKilled) and left no result: raise spec.runner.resources.limits.memory", result.Result{})}},
 	} {
 		t.Run(name, c.check)
 	}

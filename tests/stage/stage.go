@@ -81,9 +81,15 @@ func (s *Stage) Install(tb testing.TB) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s.Push(tb, "dbupgrade-operator:local", operator)
+	digest, err := operator.Digest()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	name := s.Push(tb, "dbupgrade-operator:local", operator)
 	s.Push(tb, "postgres:15", postgres)
 	manifests := s.run(tb, "", "kustomize", "build", filepath.Join(Root(), "tests/stage/operator"))
+	// By digest, or a node that has seen the name before would run what it had then.
+	manifests = strings.ReplaceAll(manifests, name, cluster.Registry+"/dbupgrade-operator@"+digest.String())
 	s.Kubectl(tb, manifests, "apply", "--server-side", "--force-conflicts", "--filename=-")
 	s.Kubectl(tb, "", "rollout", "restart", "deployment/"+Manager, "--namespace="+Namespace)
 	s.Kubectl(tb, "", "rollout", "status", "deployment/"+Manager, "--namespace="+Namespace, "--timeout=180s")
