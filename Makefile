@@ -132,7 +132,8 @@ deploy: $(BIN)/kustomize ## Install the operator into the cluster of KUBECONFIG,
 # A DBUpgrade has a finalizer while its migration is under way, and only the operator takes it off. So it does not go while there is one.
 .PHONY: undeploy
 undeploy: ## Remove the operator, unless a migration is under way. The CRD and all DBUpgrades stay.
-	@if [[ -n "$$(kubectl get --ignore-not-found --output name crd/dbupgrades.dbupgrade.subbug.learning)" ]]; then \
+	@crd=$$(kubectl get --ignore-not-found --output name crd/dbupgrades.dbupgrade.subbug.learning); \
+	if [[ -n "$$crd" ]]; then \
 		busy=$$(kubectl get dbupgrades --all-namespaces --output \
 			jsonpath='{range .items[?(@.metadata.finalizers)]}{.metadata.namespace}/{.metadata.name}{"\n"}{end}'); \
 		if [[ -n "$$busy" ]]; then printf 'Migrations are under way; wait for them, or suspend what has not started:\n%s\n' "$$busy"; exit 1; fi; \
@@ -146,8 +147,10 @@ undeploy: ## Remove the operator, unless a migration is under way. The CRD and a
 demo: cluster-up $(BIN)/images ## Show the main job on a local cluster: takes some minutes the first time, and nothing to configure.
 	@INSTANCE=$(INSTANCE) hack/demo/demo.sh
 
+HAVE_KIND := $(shell command -v kind >/dev/null && docker info >/dev/null 2>&1 && echo yes)
+
 .PHONY: cluster-up
-cluster-up: cluster-binaries ## Start a real one-node cluster on this machine (root), or kind's where Docker and kind are there.
+cluster-up: $(if $(HAVE_KIND),$(BIN)/local-cluster $(CLUSTER)/kubectl,cluster-binaries) ## Start a real one-node cluster on this machine (root), or kind's where Docker and kind are there.
 	$(BIN)/local-cluster up --instance=$(INSTANCE)
 
 .PHONY: cluster-down

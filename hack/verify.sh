@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # verify.sh fails where generated files differ from what their generators make
-# now, where go.mod is not tidy, where the manifests cannot be built, or where a
-# Go file has no licence header. What it regenerates stays, ready to commit.
+# now, where go.mod is not tidy, where the manifests cannot be built, where a
+# file has no licence header, or where a script does not parse. What it regenerates stays, ready to commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,11 +23,12 @@ headers() {
   local file bad=0
   while read -r file; do
     # A build constraint may stand above the header.
-    if [[ $(head -n 5 "$file") != *"$(<hack/boilerplate.go.txt)"* ]]; then
+    if [[ $(head -n 5 "$file") != *"SPDX-License-Identifier: Apache-2.0"* ]]; then
       echo "$file: no licence header (hack/boilerplate.go.txt)"
       bad=1
     fi
-  done < <(git ls-files --cached --others --exclude-standard --deduplicate '*.go')
+    if [[ $file == *.sh ]]; then bash -n "$file" || bad=1; fi
+  done < <(git ls-files --cached --others --exclude-standard --deduplicate '*.go' '*.sh' Makefile .ci/run)
   return $bad
 }
 

@@ -22,8 +22,13 @@ show() { # runs a command and shows it
   "$@"
 }
 
+work=$(mktemp -d)
 watching=
-trap '[[ -z $watching ]] || kill "$watching" 2>/dev/null || true' EXIT
+finish() {
+  [[ -z $watching ]] || kill "$watching" 2>/dev/null || true
+  rm -rf "$work"
+}
+trap finish EXIT
 # upgrade waits for the end that is expected, and shows the way there.
 upgrade() { # the arguments of kubectl wait
   kubectl get dbu shop --namespace=shop --watch &
@@ -39,9 +44,11 @@ sql() { show kubectl exec --namespace=shop deploy/postgres -- psql --username=ap
 fails='{.status.conditions[?(@.type=="Ready")].reason}'
 
 tell "The operator: its image is built without a container engine, and it is installed by kustomize"
-images operator --platform=host --version=demo --push="$registry/dbupgrade-operator:local" --plain-http
-show kubectl apply --server-side --force-conflicts -k tests/stage/operator
-kubectl rollout restart deployment/dbupgrade-controller-manager --namespace=dbupgrade-system >/dev/null
+images operator --platform=host --version=demo --push="$registry/dbupgrade-operator:local" --plain-http | tee "$work/pushed"
+digest=$(sed -n 's/^pushed .*@//p' "$work/pushed")
+# By digest, or a node that has seen the name before would run what it had then.
+kubectl kustomize tests/stage/operator | sed "s|/dbupgrade-operator:local|/dbupgrade-operator@$digest|" >"$work/operator.yaml"
+show kubectl apply --server-side --force-conflicts --filename="$work/operator.yaml"
 show kubectl rollout status deployment/dbupgrade-controller-manager --namespace=dbupgrade-system --timeout=180s
 
 tell "A team: a namespace that takes restricted pods only, with a PostgreSQL and the Secret of its URL"
@@ -58,9 +65,9 @@ show kubectl apply --namespace=shop --filename=hack/demo/dbupgrade.yaml
 upgrade --for=condition=Blocked
 show kubectl get dbu shop --namespace=shop --output=jsonpath='{.status.conditions[?(@.type=="Ready")].message}{"\n"}'
 
-tell "The image v1 is pushed: the upgrade goes on by itself"
+tell "The image v1 is pushed, and the next try asked for: it would come by itself in some seconds"
 push v1
-show kubectl annotate dbu shop --namespace=shop --overwrite dbupgrade.subbug.learning/retry="$(date +%s)" # or wait for the next try
+show kubectl annotate dbu shop --namespace=shop --overwrite dbupgrade.subbug.learning/retry="$(date +%s)"
 upgrade --for=condition=Ready
 sql '\d customers'
 

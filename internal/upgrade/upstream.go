@@ -105,10 +105,13 @@ func upstreamVolumes(obj *v1alpha1.DBUpgrade, config RunnerConfig) []corev1.Volu
 	return volumes
 }
 
-// isUpstream tells that one of our containers runs an upstream command line: the runner is called by its path, they by their images' entry points.
-func isUpstream(c corev1.Container) bool { return len(c.Command) == 0 }
+// isUpstream tells that one of our containers runs an upstream command line: of them only, the end of the log is the termination message. An injector
+// may well change what a container calls, but hardly this.
+func isUpstream(c corev1.Container) bool {
+	return c.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError
+}
 
-// upstreamMigrates tells whether a pod has the Atlas CLI apply the migrations. Its spec cannot have changed.
+// upstreamMigrates tells whether a pod has the Atlas CLI apply the migrations.
 func upstreamMigrates(pod *corev1.Pod) bool {
 	for _, c := range pod.Spec.Containers {
 		if c.Name == MigrateContainer {

@@ -11,7 +11,7 @@
 // however that ends. What remains then is a directory, and control groups.
 //
 // Clusters are numbered, and several can run at once. Their addresses are of
-// 198.18.0.0/15, which is routed nowhere; nothing leaves the machine.
+// 198.18.0.0/15, which is routed nowhere, and the machine's own firewall and forwarding are left as they are.
 package cluster
 
 import (
@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // MaxInstance is the highest number of a cluster.
@@ -52,7 +53,11 @@ func Dir(instance int) string { return fmt.Sprintf("/var/tmp/dbupgrade-cluster-%
 
 // Open finds the cluster of that number. It is ErrNotUp where there is none.
 func Open(instance int) (*Cluster, error) {
-	text, err := os.ReadFile(stateFile(instance))
+	err := owned(Dir(instance))
+	var text []byte
+	if err == nil {
+		text, err = os.ReadFile(stateFile(instance))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cluster %d: %w", instance, ErrNotUp)
 	}
@@ -69,6 +74,18 @@ func Open(instance int) (*Cluster, error) {
 		}
 	}
 	return &c, nil
+}
+
+// owned is an error where a directory is not ours alone: anybody may make one in /var/tmp, and nothing that lies in theirs is believed.
+func owned(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(s.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s is somebody else's: have it removed", dir)
+	}
+	return nil
 }
 
 func (c *Cluster) save() error {

@@ -123,6 +123,13 @@ func remains(t *testing.T, namespace uint64) map[string]bool {
 			found[argv[0]+" "+strings.TrimSpace(line)] = true
 		}
 	}
+	for _, name := range sysctls {
+		value, err := os.ReadFile("/proc/sys/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[name+" = "+strings.TrimSpace(string(value))] = true
+	}
 	for _, dir := range []string{"/run", "/var/lib", "/var/log", "/var/tmp", "/etc", "/opt", "/usr/libexec", "/sys/fs/cgroup"} {
 		for _, name := range names(dir) {
 			found[name] = true

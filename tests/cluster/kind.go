@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Where Docker and kind are there, kind's cluster is used: it needs no root, and nothing is built. Its components cannot be stopped one by one.
+// Where Docker and kind are there, kind's cluster is used: it needs no root. Its components cannot be stopped one by one.
 // No continuous integration of ours has Docker, so this is not exercised there.
 
 func kindName(instance int) string         { return fmt.Sprintf("dbupgrade-%d", instance) }
@@ -35,7 +35,7 @@ func UpKind(ctx context.Context, instance int, progress io.Writer) (*Cluster, er
 		return c, err
 	}
 	l := newLayout(instance, "")
-	if err := errors.Join(kindDown(ctx, instance), os.RemoveAll(l.dir), os.MkdirAll(l.dir, 0o755), writeFiles(l)); err != nil {
+	if err := errors.Join(kindDown(ctx, instance), os.RemoveAll(l.dir), os.Mkdir(l.dir, 0o755), writeFiles(l)); err != nil {
 		return nil, err
 	}
 	c = &Cluster{Instance: instance, Provider: providerKind, Kubeconfig: l.path("admin.kubeconfig"), Push: "127.0.0.1:" + kindRegistryPort(instance)}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -71,13 +72,39 @@ func privateMounts(l layout) error {
 	if err := syscall.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
+	if err := l.ownSysctls(); err != nil {
+		return err
+	}
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("shared mounts: %w", err)
 	}
 	return syscall.Sethostname([]byte(NodeName))
 }
 
-// nodeNetwork sets up the node's end of the cable. The machine outside forwards nothing, so nothing leaves it.
+// sysctls are those of the whole machine that a kubelet sets as it likes.
+var sysctls = []string{
+	"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
+}
+
+// ownSysctls lays files over them, for the kubelet to write to.
+func (l layout) ownSysctls() error {
+	for _, name := range sysctls {
+		path, own := "/proc/sys/"+name, l.path("node/"+strings.ReplaceAll(name, "/", "."))
+		value, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(own, value, 0o600); err != nil {
+			return err
+		}
+		if err := syscall.Mount(own, path, "", syscall.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// nodeNetwork sets up the node's end of the cable.
 func nodeNetwork(ctx context.Context, l layout) error {
 	for _, argv := range [][]string{
 		{"ip", "link", "set", "lo", "up"},

@@ -26,6 +26,9 @@ func Up(ctx context.Context, instance int, bin string, progress io.Writer) (*Clu
 	if !errors.Is(err, ErrNotUp) {
 		return c, err
 	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("a node needs root; where Docker and kind are there, kind is used and needs none")
+	}
 	if err := Down(ctx, instance); err != nil { // what a crash left
 		return nil, err
 	}
@@ -49,6 +52,9 @@ func Up(ctx context.Context, instance int, bin string, progress io.Writer) (*Clu
 }
 
 func makeDirs(l layout) error {
+	if err := os.Mkdir(l.dir, 0o755); err != nil { // never one that is there already
+		return err
+	}
 	for _, dir := range []string{"pki", "logs", "node"} {
 		if err := os.MkdirAll(l.path(dir), 0o755); err != nil {
 			return err
@@ -69,6 +75,7 @@ func startNode(ctx context.Context, l layout, progress io.Writer) error {
 	}
 	defer log.Close()
 	node := exec.Command(self, nodeArgs(l.instance, l.bin)...) // outlives ctx
+	node.Args[0] = nodeProgram
 	node.Stderr = log
 	node.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Setsid: true}
 	plug, err := node.StdinPipe()
@@ -99,6 +106,9 @@ func startNode(ctx context.Context, l layout, progress io.Writer) error {
 	return node.Process.Release()
 }
 
+// nodeProgram is how a node's process calls itself, for findNode.
+const nodeProgram = "local-cluster"
+
 func nodeArgs(instance int, bin string) []string {
 	return []string{"node", fmt.Sprintf("--instance=%d", instance), "--bin=" + bin}
 }
@@ -107,6 +117,9 @@ func nodeArgs(instance int, bin string) []string {
 func Down(ctx context.Context, instance int) error {
 	if c, err := Open(instance); err == nil && c.Provider == providerKind {
 		return errors.Join(kindDown(ctx, instance), os.RemoveAll(Dir(instance)))
+	}
+	if err := owned(Dir(instance)); err != nil && !os.IsNotExist(err) {
+		return err
 	}
 	if err := os.Remove(stateFile(instance)); err != nil && !os.IsNotExist(err) {
 		return err
@@ -171,14 +184,32 @@ func findNode(instance int) (int, error) {
 			continue // it has ended
 		}
 		argv := strings.Split(string(text), "\x00")
-		if len(argv) < 4 || !slices.Equal(argv[1:3], nodeArgs(instance, "")[:2]) || filepath.Base(argv[0]) != "local-cluster" {
+		if len(argv) < 4 || !slices.Equal(argv[1:3], nodeArgs(instance, "")[:2]) || argv[0] != nodeProgram {
 			continue
 		}
 		var pid int
 		if _, err := fmt.Sscanf(entry, "/proc/%d/", &pid); err != nil {
 			return 0, err
 		}
-		return pid, nil
+		status, err := os.ReadFile(filepath.Dir(entry) + "/status")
+		if err == nil && firstOfOurs(string(status)) {
+			return pid, nil
+		}
 	}
 	return 0, nil
+}
+
+// firstOfOurs tells of a process's status that it is root's, and the first in a process namespace right below this one. Anybody may call a program
+// as they like.
+func firstOfOurs(status string) bool {
+	var root, first bool
+	for line := range strings.Lines(status) {
+		switch fields := strings.Fields(line); fields[0] {
+		case "Uid:":
+			root = slices.Equal(fields[1:], []string{"0", "0", "0", "0"})
+		case "NSpid:":
+			first = len(fields) == 3 && fields[2] == "1"
+		}
+	}
+	return root && first
 }
