@@ -100,8 +100,19 @@ fuzz: ## Run every fuzz target for FUZZTIME (1m).
 	hack/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: prerequisites envtest-assets ## Run the benchmarks.
+bench: bench-apiserver bench-cluster ## Run all benchmarks, for more than half an hour (root).
+
+.PHONY: bench-apiserver
+bench-apiserver: prerequisites envtest-assets ## Run the benchmarks that need no cluster but an API server.
 	go test -run '^$$' -bench . -timeout 60m $(TESTFLAGS) ./tests/bench/...
+
+bench-cluster: INSTANCE = 7
+
+.PHONY: bench-cluster
+bench-cluster: prerequisites cluster-binaries $(BIN)/kustomize $(BIN)/kwok ## Run the benchmarks of a real cluster, for half an hour (root).
+	hack/on-cluster.sh $(INSTANCE) go test -tags=e2e -run='^$$' -bench=Latency -benchtime=24x -timeout=60m $(TESTFLAGS) ./tests/bench/cluster
+	hack/on-cluster.sh $(INSTANCE) go test -tags=e2e -run='^$$' -bench=Fleet/objects=300 -benchtime=2x -timeout=60m $(TESTFLAGS) ./tests/bench/cluster
+	hack/on-cluster.sh $(INSTANCE) go test -tags=e2e -run='^$$' -bench=Fleet/objects=1000 -benchtime=1x -timeout=60m $(TESTFLAGS) ./tests/bench/cluster
 
 .PHONY: vuln
 vuln: $(BIN)/govulncheck ## Look for known vulnerabilities in what the code calls.

@@ -106,6 +106,8 @@ func seenJob(attempt int64, stage upgrade.Stage, options ...func(*upgrade.Job)) 
 
 func finished(j *upgrade.Job) { j.Finished = true }
 
+func alive(j *upgrade.Job) { j.Alive = true }
+
 // troubled has been told at second 0 what keeps its pod from starting.
 func troubled(o *v1alpha1.DBUpgrade) { o.Status.Attempt.TroubleSince = ptr.To(at(0)) }
 
@@ -252,10 +254,11 @@ func TestRows(t *testing.T) {
 		"applied, another runner":      {obj: of(isApplied, unfinalized, tuned), row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready"},
 		"applied, asked again":         {obj: of(isApplied, unfinalized, askAgain), row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready"},
 		"applied, its Job was deleted": {obj: of(isApplied), row: "9 applied", do: "[ReleaseLock RemoveFinalizer]", reason: "MigrationComplete", on: "Accepted Ready"},
-		"applied, its pod goes on":     {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 30, row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready", wait: 99 * time.Second},
-		"applied, its pod lingers":     {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 1 << 20, row: "9 applied", do: "[StopJob]", reason: "MigrationComplete", on: "Accepted Ready"},
-		"failed, its pod goes on":      {obj: of(failedFor(v1alpha1.StatementFailed, 0)), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(refused))}, now: 30, row: "12 failed", do: "[]", reason: "JobFailed", on: degraded, wait: 99 * time.Second},
-		"deleted, its pod goes on":     {obj: of(isApplied, deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 30, row: "2 deleting", do: "[]", reason: "Deleting", on: progressing, wait: 99 * time.Second},
+		"applied, its pod goes on":     {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success), alive)}, now: 30, row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready", wait: 99 * time.Second},
+		"applied, its pod lingers":     {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success), alive)}, now: 1 << 20, row: "9 applied", do: "[StopJob]", reason: "MigrationComplete", on: "Accepted Ready"},
+		"applied, its Job will end":    {obj: of(isApplied), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success))}, now: 300, row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready", wait: 309 * time.Second},
+		"failed, its pod goes on":      {obj: of(failedFor(v1alpha1.StatementFailed, 0)), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(refused), alive)}, now: 30, row: "12 failed", do: "[]", reason: "JobFailed", on: degraded, wait: 99 * time.Second},
+		"deleted, its pod goes on":     {obj: of(isApplied, deleted), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success), alive)}, now: 30, row: "2 deleting", do: "[]", reason: "Deleting", on: progressing, wait: 99 * time.Second},
 		"applied, a stray Job":         {obj: of(isApplied, unfinalized), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, finished), seenJob(0, upgrade.StageNew)}, row: "9 applied", do: "[StopJob]", reason: "MigrationComplete", on: "Accepted Ready"},
 
 		"failed":                 {obj: of(failedFor(v1alpha1.StatementFailed, 0), unfinalized), row: "12 failed", do: "[]", reason: "JobFailed", on: degraded},

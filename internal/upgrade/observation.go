@@ -56,6 +56,8 @@ type Job struct {
 	Outcome Outcome
 	// Finished: the Job has a terminal condition, or is gone, and none of its pods is alive.
 	Finished bool
+	// Alive: a pod of it may be changing the database, or may yet.
+	Alive bool
 	// Terminating: the Job or a living pod of it is being deleted.
 	Terminating bool
 	// Trouble keeps a pending Job's pod from starting; nil while nothing is wrong with it.

@@ -89,12 +89,11 @@ func (j *Job) readPods(job *batchv1.Job, pods []corev1.Pod, ended bool) {
 		return cmp.Or(b.CreationTimestamp.Compare(a.CreationTimestamp.Time), cmp.Compare(b.Name, a.Name))
 	})
 	j.Finished = ended
-	alive := false
 	for i := range pods {
 		pod := &pods[i]
 		fetch, migrate := containerStatus(pod, FetchContainer), containerStatus(pod, MigrateContainer)
 		if Alive(pod) {
-			alive, j.Finished = true, false
+			j.Alive, j.Finished = true, false
 			j.Terminating = j.Terminating || pod.DeletionTimestamp != nil
 			if MigrateRunning(pod) || ending(pod) {
 				j.Stage = StageRunning
@@ -115,7 +114,7 @@ func (j *Job) readPods(job *batchv1.Job, pods []corev1.Pod, ended bool) {
 	for i := range pods {
 		pod := &pods[i]
 		outcome, known := outcomeOfPod(pod)
-		final := outcome.Succeeded || !outcome.Class.Retryable || j.Finished || !alive && !disrupted(pod) && !atDeadline(job, outcome.EndedAt.Time)
+		final := outcome.Succeeded || !outcome.Class.Retryable || j.Finished || !j.Alive && !disrupted(pod) && !atDeadline(job, outcome.EndedAt.Time)
 		if known && ownedBy(pod, j.UID) && final {
 			j.Stage, j.Outcome = StageDone, outcome
 			return

@@ -4,6 +4,7 @@
 package upgrade_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -200,12 +201,17 @@ func (c readCase) check(t *testing.T) {
 	want := c.want
 	want.Name, want.UID, want.ResourceVersion, want.CreatedAt = jobName, "job-1", "7", at(0).Time
 	want.Attempt, want.Revision, want.Generation = 1, upgrade.Revision(&builders.DBUpgrade().Spec), 1
+	want.Alive = anyAlive(c.pods)
 	if diff := cmp.Diff(want, upgrade.ReadJob(c.job, c.pods, c.events)); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func pods(p ...corev1.Pod) []corev1.Pod { return p }
+
+func anyAlive(pods []corev1.Pod) bool {
+	return slices.ContainsFunc(pods, func(p corev1.Pod) bool { return upgrade.Alive(&p) })
+}
 
 func TestReadJobStages(t *testing.T) {
 	silent := &upgrade.Trouble{Reason: v1alpha1.ReasonPodNotCreated, What: "the pod of Job " + jobName + " does not start; its events tell why"}
@@ -663,6 +669,7 @@ func TestVanishedJob(t *testing.T) {
 			attempt.Retry = "again"
 			want := c.want
 			want.Name, want.UID, want.Attempt, want.Revision, want.Generation, want.Retry = jobName, "job-1", 1, attempt.Revision, 1, "again"
+			want.Alive = anyAlive(c.pods)
 			if diff := cmp.Diff(want, upgrade.VanishedJob(attempt, c.pods)); diff != "" {
 				t.Error(diff)
 			}

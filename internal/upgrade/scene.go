@@ -94,14 +94,14 @@ func (s scene) unfinished() []Job {
 }
 
 // removable are the unfinished Jobs that nobody has deleted yet and that would not finish by themselves: their migration has not started, or it has
-// ended some time ago and their pod goes on.
+// ended some time ago and their pod goes on, or long ago and the Job controller does not say so.
 func (s scene) removable() []Job {
 	return s.jobs(func(j *Job) bool {
 		return j.idle() || !j.Finished && !j.Terminating && j.Stage == StageDone && s.lingerLeft(j) == 0
 	})
 }
 
-// lingersFor is the time until the next Job becomes removable because its pod goes on, 0 where there is none.
+// lingersFor is the time until the next Job becomes removable because it goes on, 0 where there is none.
 func (s scene) lingersFor() time.Duration {
 	var wait time.Duration
 	for i := range s.Jobs {
@@ -117,7 +117,11 @@ func (s scene) lingerLeft(j *Job) time.Duration {
 	if ended.IsZero() {
 		ended = s.attempt.Since
 	}
-	return min(lingerAfter, max(0, ended.Add(lingerAfter).Sub(s.Now)))
+	after := lingerAfter
+	if !j.Alive {
+		after = silentStuckAfter // only the Job controller's word is missing, which has much to do perhaps; the Job has the log
+	}
+	return min(after, max(0, ended.Add(after).Sub(s.Now)))
 }
 
 // strays are removable Jobs of another attempt than the current one. A manager that was cut off from the API server and came back late can

@@ -20,7 +20,7 @@ import (
 )
 
 // instance is one that nobody else uses.
-const instance = MaxInstance - 2
+const instance = MaxInstance - 3
 
 const checkout = "../.."
 
