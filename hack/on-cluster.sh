@@ -25,5 +25,6 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-bin/local-cluster up --instance="$INSTANCE"
+# Not kind, whose components cannot be killed one by one.
+bin/local-cluster up --provider=node --instance="$INSTANCE"
 "$@"

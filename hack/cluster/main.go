@@ -44,6 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("local-cluster", flag.ContinueOnError)
 	fs.Usage = func() { fmt.Fprint(fs.Output(), usage); fs.PrintDefaults() }
 	instance := fs.Int("instance", 0, fmt.Sprintf("`number` of the cluster, from 0 to %d", cluster.MaxInstance))
+	provider := fs.String("provider", "", "`node` or kind; else kind where Docker and kind are there (up only)")
 	bin := fs.String("bin", "bin/cluster", "`directory` of the binaries")
 	if len(args) == 0 {
 		fs.Usage()
@@ -63,7 +64,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "node":
 		return cluster.RunNode(ctx, *instance, dir)
 	case "up":
-		return up(ctx, *instance, dir, out)
+		return up(ctx, *provider, *instance, dir, out)
 	case "down":
 		return cluster.Down(ctx, *instance)
 	case "-h", "--help", "help":
@@ -89,12 +90,17 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return fmt.Errorf("unknown command %q", args[0])
 }
 
-func up(ctx context.Context, instance int, bin string, out io.Writer) error {
-	start := func() (*cluster.Cluster, error) { return cluster.Up(ctx, instance, bin, out) }
-	if cluster.HaveKind(ctx) {
-		start = func() (*cluster.Cluster, error) { return cluster.UpKind(ctx, instance, out) }
+func up(ctx context.Context, provider string, instance int, bin string, out io.Writer) error {
+	var c *cluster.Cluster
+	var err error
+	switch {
+	case provider == "kind", provider == "" && cluster.HaveKind(ctx):
+		c, err = cluster.UpKind(ctx, instance, out)
+	case provider == "node", provider == "":
+		c, err = cluster.Up(ctx, instance, bin, out)
+	default:
+		err = fmt.Errorf("--provider=%s: there are node and kind", provider)
 	}
-	c, err := start()
 	if err != nil {
 		return err
 	}

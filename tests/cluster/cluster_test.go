@@ -93,7 +93,7 @@ func TestUpAgain(t *testing.T) {
 
 func command(t *testing.T, verb string) {
 	t.Helper()
-	cmd := exec.Command(checkout+"/bin/local-cluster", verb, fmt.Sprint("--instance=", instance), "--bin="+checkout+"/bin/cluster")
+	cmd := exec.Command(checkout+"/bin/local-cluster", verb, "--provider=node", fmt.Sprint("--instance=", instance), "--bin="+checkout+"/bin/cluster")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("local-cluster %s: %v: %s", verb, err, out)
 	}

@@ -91,6 +91,9 @@ func (l layout) ownSysctls() error {
 	for _, name := range sysctls {
 		path, own := "/proc/sys/"+name, l.path("node/"+strings.ReplaceAll(name, "/", "."))
 		value, err := os.ReadFile(path)
+		if os.IsNotExist(err) {
+			continue // this kernel was built without
+		}
 		if err != nil {
 			return err
 		}
