@@ -205,7 +205,7 @@ func TestOverlayOfTheDocumentation(t *testing.T) {
 		!slices.ContainsFunc(container.Env, func(e corev1.EnvVar) bool { return e.Name == "OPERATOR_IMAGE" && e.Value == image }) {
 		t.Errorf("the manager is of %s, its environment %v", image, container.Env)
 	}
-	if d.Namespace != "platform" || container.Args[len(container.Args)-1] != "--allowed-image-prefixes=registry.example.com/" {
+	if d.Namespace != "dbupgrade-platform" || container.Args[len(container.Args)-1] != "--allowed-image-prefixes=registry.example.com/" {
 		t.Errorf("the manager is in %s, with the arguments %v", d.Namespace, container.Args)
 	}
 	for _, object := range objects {
