@@ -171,9 +171,13 @@ cluster-down: $(BIN)/local-cluster ## Stop it, and remove all that it left.
 KUBERNETES := kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl kubelet
 CONTAINERD := containerd containerd-shim-runc-v2 ctr
 
-.PHONY: cluster-binaries
-cluster-binaries: $(BIN)/local-cluster $(addprefix $(CLUSTER)/,$(KUBERNETES) $(CONTAINERD) etcd coredns kube-network-policies docker-registry pause)
+# Packages come first: what may not be installed is told before the long builds, not after them.
+.PHONY: cluster-prerequisites
+cluster-prerequisites:
 	@hack/prerequisites.sh cluster
+
+.PHONY: cluster-binaries
+cluster-binaries: cluster-prerequisites $(BIN)/local-cluster $(addprefix $(CLUSTER)/,$(KUBERNETES) $(CONTAINERD) etcd coredns kube-network-policies docker-registry pause)
 
 .PHONY: $(BIN)/local-cluster $(BIN)/images
 $(BIN)/local-cluster:
