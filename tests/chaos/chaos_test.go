@@ -100,7 +100,7 @@ var ofOnePod = map[string]disturbance{
 	},
 	"runner out of memory": outOfMemory,
 	"pod deleted by force": {
-		happens:  midway(func(m *migration) { m.deleteByForce(m.Namespace, m.pod().Name) }),
+		happens:  midway((*migration).deleteMigration),
 		failures: []string{v1alpha1.ReasonInterrupted}, lostRuns: 1,
 	},
 	// The Job has an evicted pod replaced, within the same attempt.

@@ -6,6 +6,7 @@
 package chaos
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
@@ -24,17 +26,44 @@ import (
 // killContainer kills the first process of a container, and with it all of them. What is in its volumes stays.
 func (m *migration) killContainer(pod *corev1.Pod, container string) {
 	m.t.Helper()
-	ctr, err := filepath.Abs(filepath.Join(stage.Root(), "bin/cluster/ctr"))
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	m.must(m.containerd("tasks", "kill", "--signal=SIGKILL", m.containerID(pod, container)))
+}
+
+// containerID is that of a container that has been started.
+func (m *migration) containerID(pod *corev1.Pod, container string) string {
+	m.t.Helper()
 	for _, status := range pod.Status.ContainerStatuses {
 		if id, ok := strings.CutPrefix(status.ContainerID, "containerd://"); ok && status.Name == container {
-			m.must(m.Exec(m.t.Context(), ctr, "--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", id))
-			return
+			return id
 		}
 	}
 	m.t.Fatalf("container %s of pod %s has not been started", container, pod.Name)
+	return ""
+}
+
+// containerd asks the node's containerd, of which the API server knows nothing.
+func (m *migration) containerd(args ...string) (string, error) {
+	ctr, err := filepath.Abs(filepath.Join(stage.Root(), "bin/cluster/ctr"))
+	if err != nil {
+		return "", err
+	}
+	return m.Exec(m.t.Context(), append([]string{ctr, "--namespace=k8s.io"}, args...)...)
+}
+
+// deleteMigration deletes the pod that migrates by force, which the API server forgets at once, and waits until its kubelet has ended the runner: it
+// asks first, and kills seconds later.
+func (m *migration) deleteMigration() {
+	m.t.Helper()
+	pod := m.pod()
+	id := m.containerID(pod, upgrade.MigrateContainer)
+	m.deleteByForce(m.Namespace, pod.Name)
+	err := wait.PollUntilContextTimeout(m.t.Context(), pollInterval, podTimeout, true, func(context.Context) (bool, error) {
+		running, err := m.containerd("tasks", "list", "--quiet")
+		return !strings.Contains(running, id), err
+	})
+	if err != nil {
+		m.t.Fatalf("container %s goes on: %v", id, err)
+	}
 }
 
 func (m *migration) deleteByForce(namespace, pod string) {
