@@ -37,6 +37,10 @@ const (
 	ReasonInDoubt = "InDoubt"
 	// ReasonDeadlineExceeded: spec.runner.activeDeadlineSeconds passed.
 	ReasonDeadlineExceeded = "DeadlineExceeded"
+	// ReasonLintFailed: spec.migrations.lint is Enforce, and there is something to be said against the pending migrations.
+	ReasonLintFailed = "LintFailed"
+	// ReasonPlanComplete: spec.mode is Plan, and status.migration tells what would be applied.
+	ReasonPlanComplete = "PlanComplete"
 	// ReasonSecretNotFound: the Secret of the database URL, or its key, is missing.
 	ReasonSecretNotFound = "SecretNotFound"
 	// ReasonImagePullFailed: an image could not be pulled.
@@ -64,8 +68,19 @@ const (
 	EventMigrationFailed    = "MigrationFailed"
 )
 
-// AnnotationRetry asks for a new attempt after a failure: any new value starts one. It does nothing on a Ready object.
+// Reasons of the same events where the attempt has mode Plan.
+const (
+	EventPlanStarted   = "PlanStarted"
+	EventPlanSucceeded = "PlanSucceeded"
+	EventPlanFailed    = "PlanFailed"
+)
+
+// AnnotationRetry asks for a new attempt after a failure, or for a new plan after a plan: any new value starts one. It does nothing on a Ready object.
 const AnnotationRetry = "dbupgrade.subbug.learning/retry"
+
+// AnnotationResolve says what became of the statement that an attempt ended InDoubt about, by the ID that status tells: "redo:<ID>" has it executed again,
+// "skip:<ID>" has it taken for executed. Either starts a new attempt; with an ID that is not the database's present one it changes nothing.
+const AnnotationResolve = "dbupgrade.subbug.learning/resolve"
 
 // Finalizer is on an object from before its attempt starts until nothing of that attempt is left to wait for.
 const Finalizer = "dbupgrade.subbug.learning/unfinished-attempt"

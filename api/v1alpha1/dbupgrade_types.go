@@ -23,7 +23,7 @@ import (
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Degraded",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Degraded")].status`
 // +kubebuilder:printcolumn:name="ObservedGen",type=integer,priority=1,JSONPath=`.status.observedGeneration`
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.attempt) || !(oldSelf.status.attempt.phase in ['Pending', 'Running']) || (self.spec.migrations == oldSelf.spec.migrations && self.spec.database == oldSelf.spec.database && self.spec.runner == oldSelf.spec.runner)",message="spec may not change while the attempt's Job is pending or running, except spec.suspend: wait for it to end, or set spec.suspend to have a pending one removed",fieldPath=".spec",reason=FieldValueForbidden
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.attempt) || !(oldSelf.status.attempt.phase in ['Pending', 'Running']) || (self.spec.migrations == oldSelf.spec.migrations && self.spec.database == oldSelf.spec.database && self.spec.runner == oldSelf.spec.runner && self.spec.mode == oldSelf.spec.mode)",message="spec may not change while the attempt's Job is pending or running, except spec.suspend: wait for it to end, or set spec.suspend to have a pending one removed",fieldPath=".spec",reason=FieldValueForbidden
 type DBUpgrade struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -49,9 +49,9 @@ type DBUpgradeSpec struct {
 	// +required
 	Migrations MigrationsSpec `json:"migrations"`
 
-	// Database says where they go. It cannot change: another database is another DBUpgrade.
+	// Database says where they go. It cannot change but for tls: another database is another DBUpgrade.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="database is immutable: create another DBUpgrade for another database"
+	// +kubebuilder:validation:XValidation:rule="self.type == oldSelf.type && has(self.connection) == has(oldSelf.connection) && (!has(self.connection) || self.connection == oldSelf.connection)",message="database is immutable, except database.tls: create another DBUpgrade for another database"
 	Database DatabaseSpec `json:"database"`
 
 	// Runner shapes the Job that applies the migrations. Nothing in it makes an applied revision run again.
@@ -62,7 +62,23 @@ type DBUpgradeSpec struct {
 	// Suspend keeps anything new from starting and removes a Job whose migration has not started. A running migration is left alone.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
+
+	// Mode says what to do with the migrations. Apply, the default, applies what is pending. Plan only tells, in status.migration, what that would be and
+	// what there is to say against it; it changes nothing in the database and ends as PlanComplete.
+	// +optional
+	// +kubebuilder:default=Apply
+	Mode Mode `json:"mode,omitempty"`
 }
+
+// Mode is what to do with migrations.
+// +kubebuilder:validation:Enum=Apply;Plan
+type Mode string
+
+// The modes.
+const (
+	ModeApply Mode = "Apply"
+	ModePlan  Mode = "Plan"
+)
 
 // MigrationsSpec names a directory of migrations inside a container image.
 type MigrationsSpec struct {
@@ -72,7 +88,7 @@ type MigrationsSpec struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Image string `json:"image"`
 
-	// Dir is the absolute path of the directory of migrations in the image: an Atlas directory with its atlas.sum.
+	// Dir is the absolute path of the directory of migrations in the image.
 	// +optional
 	// +kubebuilder:default=/migrations
 	// +kubebuilder:validation:MinLength=1
@@ -96,7 +112,139 @@ type MigrationsSpec struct {
 	// +optional
 	// +kubebuilder:default=Crane
 	Extraction Extraction `json:"extraction,omitempty"`
+
+	// Format of the directory: that of atlas, the default, or of another tool whose migrations are to be taken over. An atlas.sum is required in the
+	// former; in the others it is checked where there is one.
+	// +optional
+	// +kubebuilder:default=atlas
+	Format Format `json:"format,omitempty"`
+
+	// Lint is what becomes of findings about the pending migrations, such as a dropped column or an index that is built under a lock. Warn, the default,
+	// tells them in status.migration.findings; Enforce ends the attempt before anything is executed, if one of them is an error; Off looks for none.
+	// +optional
+	// +kubebuilder:default=Warn
+	Lint LintMode `json:"lint,omitempty"`
+
+	// Apply says how the migrations are applied.
+	// +optional
+	Apply ApplySpec `json:"apply,omitzero"`
 }
+
+// Format is the tool whose files a directory of migrations holds.
+// +kubebuilder:validation:Enum=atlas;golang-migrate;goose;flyway;liquibase;dbmate
+type Format string
+
+// The formats.
+const (
+	FormatAtlas         Format = "atlas"
+	FormatGolangMigrate Format = "golang-migrate"
+	FormatGoose         Format = "goose"
+	FormatFlyway        Format = "flyway"
+	FormatLiquibase     Format = "liquibase"
+	FormatDBMate        Format = "dbmate"
+)
+
+// LintMode is what becomes of findings.
+// +kubebuilder:validation:Enum=Off;Warn;Enforce
+type LintMode string
+
+// The modes of lint.
+const (
+	LintOff     LintMode = "Off"
+	LintWarn    LintMode = "Warn"
+	LintEnforce LintMode = "Enforce"
+)
+
+// ApplySpec says how migrations are applied. Its fields are the flags of the same name of "atlas migrate apply", except for toVersion and the limits
+// of statements, which that does not have.
+// +kubebuilder:validation:XValidation:rule="!has(self.baseline) || !has(self.allowDirty) || !self.allowDirty",message="baseline and allowDirty exclude each other: baseline takes the database as it is for that version, allowDirty executes every file in it"
+// +kubebuilder:validation:XValidation:rule="!has(self.baseline) || !has(self.toVersion) || !self.baseline.matches('^[0-9]+$') || !self.toVersion.matches('^[0-9]+$') || size(self.baseline) != size(self.toVersion) || self.baseline <= self.toVersion",message="toVersion comes before baseline: with the files up to baseline taken for applied, there is nothing that it could end at"
+// +kubebuilder:validation:XValidation:rule="!has(self.statementLockTimeout) || !has(self.statementTimeout) || duration(self.statementLockTimeout) < duration(self.statementTimeout)",message="statementLockTimeout must be shorter than statementTimeout, which would always pass first"
+type ApplySpec struct {
+	// Baseline is the version that a database without a history of migrations is taken to be at: the files up to it are recorded, not executed. It means
+	// nothing for a database that has a history.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Baseline string `json:"baseline,omitempty"`
+
+	// AllowDirty applies the migrations from the first one on to a database that has no history of migrations and is not empty.
+	// +optional
+	AllowDirty bool `json:"allowDirty,omitempty"`
+
+	// ExecOrder is what becomes of files that are not applied although later ones are: linear, the default, fails; linear-skip passes them over; non-linear
+	// applies them.
+	// +optional
+	// +kubebuilder:default=linear
+	ExecOrder ExecOrder `json:"execOrder,omitempty"`
+
+	// TxMode is what a transaction holds: file, the default, a file and its row of the history; all, every pending file; none, nothing. A file may ask for
+	// another one of file and none by a line "-- atlas:txmode" at its top. MySQL commits before and after most changes of a schema whatever this says.
+	// +optional
+	// +kubebuilder:default=file
+	TxMode TxMode `json:"txMode,omitempty"`
+
+	// RevisionsSchema is the schema (MySQL: the database) that holds the history of migrations, the table atlas_schema_revisions. Without it, that is the schema
+	// that the URL names, or else one called atlas_schema_revisions.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	RevisionsSchema string `json:"revisionsSchema,omitempty"`
+
+	// ToVersion is the last version to apply; later files are left pending. Without it, all are applied.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	ToVersion string `json:"toVersion,omitempty"`
+
+	// LockTimeout is how long to wait for another run in the same database to end, such as 30s. The default is the operator's, 10m where it sets none.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="must be between 1s and 24h"
+	LockTimeout *metav1.Duration `json:"lockTimeout,omitempty"`
+
+	// StatementLockTimeout is how long a statement may wait for a lock, say of a table that the app is using, with everybody else queued up behind it. When
+	// it passes, the file (with txMode none the statement, with all the run) is tried again a few times, each time after a longer pause. Without it, the
+	// database's own setting holds, which usually is to wait for ever. MySQL counts whole seconds.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="must be between 1ms and 24h"
+	StatementLockTimeout *metav1.Duration `json:"statementLockTimeout,omitempty"`
+
+	// StatementTimeout is how long a statement may run before it is cancelled, which fails the attempt. Without it, the database's own setting holds.
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('720h')",message="must be between 1ms and 720h"
+	StatementTimeout *metav1.Duration `json:"statementTimeout,omitempty"`
+}
+
+// ExecOrder is what becomes of files that come late.
+// +kubebuilder:validation:Enum=linear;linear-skip;non-linear
+type ExecOrder string
+
+// The execution orders.
+const (
+	ExecOrderLinear     ExecOrder = "linear"
+	ExecOrderLinearSkip ExecOrder = "linear-skip"
+	ExecOrderNonLinear  ExecOrder = "non-linear"
+)
+
+// TxMode is what one transaction holds.
+// +kubebuilder:validation:Enum=file;all;none
+type TxMode string
+
+// The transaction modes.
+const (
+	TxModeFile TxMode = "file"
+	TxModeAll  TxMode = "all"
+	TxModeNone TxMode = "none"
+)
 
 // Extraction is how migrations come out of their image.
 // +kubebuilder:validation:Enum=Crane;ImageVolume
@@ -125,6 +273,52 @@ type DatabaseSpec struct {
 	// Connection to the database, by URL.
 	// +optional
 	Connection *ConnectionSpec `json:"connection,omitempty"`
+
+	// TLS of the connection. It may change: certificates do.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
+}
+
+// TLSSpec says how the connection is secured. What it says goes before what the URL says.
+// +kubebuilder:validation:XValidation:rule="has(self.mode) || has(self.caConfigMapRef)",message="set mode, caConfigMapRef or both"
+// +kubebuilder:validation:XValidation:rule="!has(self.caConfigMapRef) || !has(self.mode) || self.mode == 'VerifyFull'",message="caConfigMapRef is for mode VerifyFull, the only one that looks at certificates"
+type TLSSpec struct {
+	// Mode is VerifyFull: the server's certificate must be signed by a known authority and name the host; Require: there must be TLS, with any certificate;
+	// or Disable. With a caConfigMapRef the default is VerifyFull. Without tls at all, the URL's own parameters hold.
+	// +optional
+	Mode TLSMode `json:"mode,omitempty"`
+	// CAConfigMapRef names the key of a ConfigMap of this namespace that holds the certificates, in PEM, of the authorities to trust. Without it, those that
+	// the operator's image knows are: the public ones.
+	// +optional
+	CAConfigMapRef *ConfigMapKeyRef `json:"caConfigMapRef,omitempty"`
+}
+
+// TLSMode is how far a connection is secured.
+// +kubebuilder:validation:Enum=Disable;Require;VerifyFull
+type TLSMode string
+
+// The modes of TLS.
+const (
+	TLSDisable    TLSMode = "Disable"
+	TLSRequire    TLSMode = "Require"
+	TLSVerifyFull TLSMode = "VerifyFull"
+)
+
+// ConfigMapKeyRef names one key of a ConfigMap in the same namespace.
+type ConfigMapKeyRef struct {
+	// Name of the ConfigMap.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
+	Name string `json:"name"`
+	// Key in the ConfigMap.
+	// +optional
+	// +kubebuilder:default=ca.crt
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	Key string `json:"key,omitempty"`
 }
 
 // ConnectionSpec is a connection by URL.
@@ -173,14 +367,14 @@ type RunnerSpec struct {
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100
-	InfrastructureRetries int32 `json:"infrastructureRetries"`
+	InfrastructureRetries *int32 `json:"infrastructureRetries,omitempty"`
 
 	// JobHistoryLimit is how many ended Jobs, and with them their pods' logs, are kept.
 	// +optional
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=20
-	JobHistoryLimit int32 `json:"jobHistoryLimit"`
+	JobHistoryLimit *int32 `json:"jobHistoryLimit,omitempty"`
 
 	// Resources of each of the Job's containers.
 	// +optional
@@ -317,6 +511,13 @@ type AttemptStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Retry string `json:"retry,omitempty"`
+	// Resolve is the value of the resolve annotation when it was made.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Resolve string `json:"resolve,omitempty"`
+	// Mode is Plan where it only looks, and empty where it applies.
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
 	// Job is the name of its Job.
 	// +required
 	// +kubebuilder:validation:MaxLength=63
@@ -367,6 +568,20 @@ type MigrationStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Applied []AppliedFile `json:"applied,omitempty"`
+	// Planned are the files that an attempt with mode Plan found pending, in the order in which they would be applied. Where Truncated is set, some from the
+	// middle are left out; the pod's log has them all.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Planned []PlannedFile `json:"planned,omitempty"`
+	// Findings about the files that were pending, errors first. Where Truncated is set, some are left out; the pod's log has them all.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Findings []Finding `json:"findings,omitempty"`
+	// LockRetries is how often a file, statement or run was tried again because a statement could not have a lock in time.
+	// +optional
+	LockRetries int32 `json:"lockRetries,omitempty"`
 	// Failure is what ended the attempt.
 	// +optional
 	Failure *Failure `json:"failure,omitempty"`
@@ -400,8 +615,55 @@ type AppliedFile struct {
 	Duration metav1.Duration `json:"duration"`
 }
 
+// PlannedFile is one migration file that would be applied.
+type PlannedFile struct {
+	// Version of the file.
+	// +required
+	// +kubebuilder:validation:MaxLength=256
+	Version string `json:"version"`
+	// Description in the file's name.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Description string `json:"description,omitempty"`
+	// Statements that would be executed from it.
+	// +optional
+	Statements int32 `json:"statements"`
+}
+
+// Severity of a finding.
+// +kubebuilder:validation:Enum=Error;Warning
+type Severity string
+
+// The severities. With lint Enforce, an error keeps the migrations from being applied.
+const (
+	SeverityError   Severity = "Error"
+	SeverityWarning Severity = "Warning"
+)
+
+// Finding is something to be said against a migration.
+type Finding struct {
+	// File concerned.
+	// +required
+	// +kubebuilder:validation:MaxLength=256
+	File string `json:"file"`
+	// Line in the file, counted from 1.
+	// +optional
+	Line int32 `json:"line,omitempty"`
+	// Code of the rule; docs/lint.md has them all.
+	// +required
+	// +kubebuilder:validation:MaxLength=32
+	Code string `json:"code"`
+	// Severity of it.
+	// +required
+	Severity Severity `json:"severity"`
+	// Message says what was seen and what to do.
+	// +required
+	// +kubebuilder:validation:MaxLength=512
+	Message string `json:"message"`
+}
+
 // FailureClass says what kind of failure ended an attempt. docs/runner.md lists them with their exit codes.
-// +kubebuilder:validation:Enum=StatementFailed;IntegrityFailed;HistoryConflict;InDoubt;DeadlineExceeded;ImageInvalid;Internal;ImagePullFailed;DatabaseUnreachable;LockTimeout;Interrupted
+// +kubebuilder:validation:Enum=StatementFailed;IntegrityFailed;HistoryConflict;InDoubt;DeadlineExceeded;ImageInvalid;Internal;LintFailed;ImagePullFailed;DatabaseUnreachable;LockTimeout;Interrupted
 type FailureClass string
 
 const (
@@ -419,6 +681,8 @@ const (
 	ImageInvalid FailureClass = "ImageInvalid"
 	// Internal: a fault of the runner itself, or wrong usage of it.
 	Internal FailureClass = "Internal"
+	// LintFailed: spec.migrations.lint is Enforce, and there is a finding that is an error. Nothing was executed.
+	LintFailed FailureClass = "LintFailed"
 	// ImagePullFailed: the image could not be pulled. Worth another attempt.
 	ImagePullFailed FailureClass = "ImagePullFailed"
 	// DatabaseUnreachable: no connection, or it was lost. Worth another attempt.
@@ -475,6 +739,9 @@ type HistoryEntry struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	Version string `json:"version,omitempty"`
+	// Mode is Plan where it only looked, and empty where it applied.
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
 	// StartedAt is when its migration started; empty where it did not.
 	// +optional
 	StartedAt *metav1.Time `json:"startedAt,omitempty"`

@@ -52,10 +52,20 @@ func constants(t *testing.T, typeName string) []string {
 // TestEnums: a constant that the CRD does not list would make the API server refuse the object that holds it.
 func TestEnums(t *testing.T) {
 	for path, typeName := range map[string]string{
-		"spec.database.type":             "DatabaseType",
-		"status.attempt.phase":           "AttemptPhase",
-		"status.history[].result":        "AttemptPhase",
-		"status.migration.failure.class": "FailureClass",
+		"spec.database.type":                   "DatabaseType",
+		"spec.database.tls.mode":               "TLSMode",
+		"spec.mode":                            "Mode",
+		"spec.migrations.extraction":           "Extraction",
+		"spec.migrations.format":               "Format",
+		"spec.migrations.lint":                 "LintMode",
+		"spec.migrations.apply.execOrder":      "ExecOrder",
+		"spec.migrations.apply.txMode":         "TxMode",
+		"status.attempt.mode":                  "Mode",
+		"status.history[].mode":                "Mode",
+		"status.migration.findings[].severity": "Severity",
+		"status.attempt.phase":                 "AttemptPhase",
+		"status.history[].result":              "AttemptPhase",
+		"status.migration.failure.class":       "FailureClass",
 	} {
 		want := constants(t, typeName)
 		if len(want) == 0 {
@@ -133,16 +143,18 @@ func TestSchemaTakesTheTypes(t *testing.T) {
 		option builders.Option
 		valid  bool
 	}{
-		"as built":      {func(*v1alpha1.DBUpgrade) {}, true},
-		"no runner":     {func(o *v1alpha1.DBUpgrade) { o.Spec.Runner = v1alpha1.RunnerSpec{} }, true},
-		"no retries":    {func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.InfrastructureRetries, o.Spec.Runner.JobHistoryLimit = 0, 0 }, true},
+		"as built":  {func(*v1alpha1.DBUpgrade) {}, true},
+		"no runner": {func(o *v1alpha1.DBUpgrade) { o.Spec.Runner = v1alpha1.RunnerSpec{} }, true},
+		"no retries": {func(o *v1alpha1.DBUpgrade) {
+			o.Spec.Runner.InfrastructureRetries, o.Spec.Runner.JobHistoryLimit = new(int32(0)), new(int32(0))
+		}, true},
 		"no image":      {builders.Image(""), false},
 		"long image":    {builders.Image(strings.Repeat("a", 1025)), false},
 		"no Secret":     {builders.URLSecret(""), false},
 		"unknown type":  {func(o *v1alpha1.DBUpgrade) { o.Spec.Database.Type = "other" }, false},
 		"long grace":    {func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.TerminationGracePeriodSeconds = 86401 }, false},
-		"negative":      {func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.InfrastructureRetries = -1 }, false},
-		"many Jobs":     {func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = 21 }, false},
+		"negative":      {func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.InfrastructureRetries = new(int32(-1)) }, false},
+		"many Jobs":     {func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = new(int32(21)) }, false},
 		"long history":  {func(o *v1alpha1.DBUpgrade) { o.Status.History = make([]v1alpha1.HistoryEntry, 11) }, false},
 		"unknown phase": {func(o *v1alpha1.DBUpgrade) { o.Status.Attempt = &v1alpha1.AttemptStatus{Number: 1, Phase: "Odd"} }, false},
 	} {
@@ -154,15 +166,19 @@ func TestSchemaTakesTheTypes(t *testing.T) {
 	}
 }
 
-// TestZeroIsWritten: a field whose zero means something and whose default is another must not vanish when a Go client writes it.
+// TestZeroIsWritten: a field whose zero means something and whose default is another must not vanish when a Go client writes it, nor be written where the
+// client says nothing about it.
 func TestZeroIsWritten(t *testing.T) {
-	data, err := json.Marshal(v1alpha1.RunnerSpec{TerminationGracePeriodSeconds: 300})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, field := range []string{`"infrastructureRetries":0`, `"jobHistoryLimit":0`} {
-		if !strings.Contains(string(data), field) {
-			t.Errorf("%s is not in %s", field, data)
+	for want, runner := range map[string]v1alpha1.RunnerSpec{
+		`{"infrastructureRetries":0,"jobHistoryLimit":0}`: {InfrastructureRetries: new(int32(0)), JobHistoryLimit: new(int32(0))},
+		`{"priorityClassName":"high"}`:                    {PriorityClassName: "high"},
+	} {
+		got, err := json.Marshal(runner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

@@ -34,6 +34,11 @@ func TestBoundsMatchAPI(t *testing.T) {
 		"status.migration.directoryHash":         128,
 		"status.migration.applied[].version":     maxName,
 		"status.migration.applied[].description": maxName,
+		"status.migration.planned[].version":     maxName,
+		"status.migration.planned[].description": maxName,
+		"status.migration.findings[].file":       maxName,
+		"status.migration.findings[].code":       maxCode,
+		"status.migration.findings[].message":    maxText,
 		"status.migration.failure.version":       maxName,
 		"status.migration.failure.file":          maxName,
 		"status.migration.failure.sqlState":      5,
@@ -44,11 +49,13 @@ func TestBoundsMatchAPI(t *testing.T) {
 			t.Errorf("%s: results may have %d characters, the API takes %v", path, bound, limit)
 		}
 	}
-	if limit := crd.Schema(t, "status.migration.applied").MaxItems; limit == nil || *limit < maxFiles {
-		t.Errorf("results may have %d files, the API takes %v", maxFiles, limit)
+	for list, bound := range map[string]int64{"applied": maxFiles, "planned": maxFiles, "findings": maxFindings} {
+		if limit := crd.Schema(t, "status.migration."+list).MaxItems; limit == nil || *limit < bound {
+			t.Errorf("results may have %d %s, the API takes %v", bound, list, limit)
+		}
 	}
 	// Every text of a result is in the table above: one that a later version adds must be bounded too.
-	for _, path := range []string{"status.migration", "status.migration.applied[]", "status.migration.failure"} {
+	for _, path := range []string{"status.migration", "status.migration.applied[]", "status.migration.planned[]", "status.migration.findings[]", "status.migration.failure"} {
 		for property, p := range crd.Schema(t, path).Properties {
 			_, known := limits[path+"."+property]
 			if p.Type == "string" && p.Enum == nil && !known && property != "duration" {
@@ -66,6 +73,10 @@ func TestLongestResult(t *testing.T) {
 		"versions": {Migration: &v1alpha1.MigrationStatus{CurrentVersion: long, TargetVersion: long, DirectoryHash: long}},
 		"file":     {Migration: &v1alpha1.MigrationStatus{Applied: []v1alpha1.AppliedFile{{Version: long, Description: long}}}},
 		"files":    {Migration: &v1alpha1.MigrationStatus{Applied: make([]v1alpha1.AppliedFile, 1000)}},
+		"plan":     {Migration: &v1alpha1.MigrationStatus{Planned: []v1alpha1.PlannedFile{{Version: long, Description: long}}}},
+		"plans":    {Migration: &v1alpha1.MigrationStatus{Planned: make([]v1alpha1.PlannedFile, 1000)}},
+		"finding":  {Migration: &v1alpha1.MigrationStatus{Findings: []v1alpha1.Finding{{File: long, Code: long, Severity: "Odd", Message: long}}}},
+		"findings": {Migration: &v1alpha1.MigrationStatus{Findings: make([]v1alpha1.Finding, 1000)}},
 		"failure":  Failed(v1alpha1.Failure{Class: v1alpha1.InDoubt, Version: long, File: long, SQLState: long, Error: long}),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -95,6 +106,7 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "null", "{}", "{}}", "[]", `{"image":"registry.test/app"}`, "\xff{\"image\":\"\xff\"}", `{"image":"\ud800"}`,
 		`{"migration":{"pending":1,"total":2,"applied":[{"version":"1","statements":1,"duration":"1s"}],"failure":{"class":"InDoubt","error":"` + "\u2028" + `"}}}`,
+		`{"migration":{"pending":3,"total":3,"lockRetries":2,"planned":[{"version":"1","statements":1}],"findings":[{"file":"1.sql","code":"X1","severity":"Note","message":"m"},{"severity":"Error"}]}}`,
 		`{"migration":{"pending":0,"total":0,"applied":[{},{"duration":"-9223372036854775808ns"}]},"Migration":null}`,
 		"failed to create containerd task", `{"migration":{"failure":{"class":"Explosion"}}}`,
 	} {
@@ -114,16 +126,21 @@ func FuzzParse(f *testing.F) {
 
 // FuzzEncode: whatever the runner meets, it leaves a result that fits and that the manager reads.
 func FuzzEncode(f *testing.F) {
-	f.Add("registry.test/app", "20260102", "create users", "relation \"x\" does not exist", uint8(1), uint8(3), uint8(0))
-	f.Add("", "", "", "", uint8(0), uint8(0), uint8(200))
-	f.Add("\x01", "\u2028", "\"", "\xff", uint8(255), uint8(40), uint8(3))
+	f.Add("registry.test/app", "20260102", "create users", "relation \"x\" does not exist", uint8(1), uint8(3), uint8(2), uint8(0))
+	f.Add("", "", "", "", uint8(0), uint8(0), uint8(0), uint8(200))
+	f.Add("\x01", "\u2028", "\"", "\xff", uint8(255), uint8(40), uint8(20), uint8(3))
 	classes := Classes()
 	// Texts are repeated, since the fuzzer itself seldom makes long ones.
-	f.Fuzz(func(t *testing.T, image, name, description, text string, times, files, class uint8) {
+	f.Fuzz(func(t *testing.T, image, name, description, text string, times, files, findings, class uint8) {
 		long := func(s string) string { return strings.Repeat(s, int(times)) }
 		m := &v1alpha1.MigrationStatus{CurrentVersion: name, TargetVersion: long(name), DirectoryHash: long(description), Pending: int32(files), Total: -int32(files)}
 		for range files {
 			m.Applied = append(m.Applied, v1alpha1.AppliedFile{Version: name, Description: long(description), Statements: int32(times)})
+			m.Planned = append(m.Planned, v1alpha1.PlannedFile{Version: long(name), Description: description, Statements: int32(times)})
+		}
+		for i := range findings {
+			severity := []v1alpha1.Severity{v1alpha1.SeverityWarning, v1alpha1.SeverityError}[i%2]
+			m.Findings = append(m.Findings, v1alpha1.Finding{File: long(name), Line: int32(i), Code: description, Severity: severity, Message: long(text)})
 		}
 		if int(class) < len(classes) {
 			m.Failure = &v1alpha1.Failure{Class: classes[class].Name, Version: name, File: long(name), SQLState: description, Error: long(text)}
@@ -150,6 +167,9 @@ func checkEncoded(t *testing.T, r Result) {
 	}
 	if errs := refusal(t, again); errs != nil {
 		t.Fatalf("the API server refuses it: %v", errs)
+	}
+	if m := again.Migration; m != nil && !slices.IsSortedFunc(m.Findings, func(a, b v1alpha1.Finding) int { return strings.Compare(string(a.Severity), string(b.Severity)) }) {
+		t.Fatal("a warning comes before an error")
 	}
 	if (r.Failure() == nil) != (again.Failure() == nil) || (r.Failure() != nil && r.Failure().Class != again.Failure().Class) {
 		t.Fatal("the failure or its class is lost")

@@ -26,6 +26,7 @@ func Classes() []Class {
 		{v1alpha1.DeadlineExceeded, 14, false, v1alpha1.ReasonDeadlineExceeded},
 		{v1alpha1.ImageInvalid, 15, false, v1alpha1.ReasonJobFailed},
 		{v1alpha1.Internal, 16, false, v1alpha1.ReasonJobFailed},
+		{v1alpha1.LintFailed, 17, false, v1alpha1.ReasonLintFailed},
 		{v1alpha1.ImagePullFailed, 30, true, v1alpha1.ReasonImagePullFailed},
 		{v1alpha1.DatabaseUnreachable, 31, true, v1alpha1.ReasonDatabaseUnreachable},
 		{v1alpha1.LockTimeout, 32, true, v1alpha1.ReasonWaitingForLock},

@@ -42,7 +42,7 @@ func TestClassOfExit(t *testing.T) {
 	own := map[int32]v1alpha1.FailureClass{
 		1: v1alpha1.Internal, 2: v1alpha1.Internal,
 		10: v1alpha1.StatementFailed, 11: v1alpha1.IntegrityFailed, 12: v1alpha1.HistoryConflict, 13: v1alpha1.InDoubt,
-		14: v1alpha1.DeadlineExceeded, 15: v1alpha1.ImageInvalid, 16: v1alpha1.Internal,
+		14: v1alpha1.DeadlineExceeded, 15: v1alpha1.ImageInvalid, 16: v1alpha1.Internal, 17: v1alpha1.LintFailed,
 		30: v1alpha1.ImagePullFailed, 31: v1alpha1.DatabaseUnreachable, 32: v1alpha1.LockTimeout, 33: v1alpha1.Interrupted,
 	}
 	for code := int32(1); code < 256; code++ {

@@ -6,10 +6,12 @@ package result
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -23,10 +25,13 @@ const MaxBytes = 12288 / 4
 
 // Bounds of the texts in a result, in characters. They follow the maxLength of the API.
 const (
-	maxName  = 256
-	maxError = 1024
-	maxImage = 1280
-	maxFiles = 32
+	maxName     = 256
+	maxError    = 1024
+	maxImage    = 1280
+	maxFiles    = 32
+	maxFindings = 16
+	maxCode     = 32
+	maxText     = 512
 
 	// maxMessage is the longest termination message of one container, in bytes.
 	maxMessage = 4096
@@ -53,8 +58,8 @@ func Failed(f v1alpha1.Failure) Result {
 	return Result{Migration: &v1alpha1.MigrationStatus{Failure: &f}}
 }
 
-// Encode renders r in at most MaxBytes: texts are cut, and applied files are left out from the middle until the rest fits.
-// The first and the last file stay, unless the rest alone is too much, and Truncated says that something went.
+// Encode renders r in at most MaxBytes: texts are cut, and then of the longest list files are left out from the middle, or findings from the end, until
+// the rest fits. The first and the last file stay, unless the rest alone is too much, and Truncated says that something went.
 func (r Result) Encode() []byte {
 	r = r.bounded()
 	for {
@@ -62,14 +67,40 @@ func (r Result) Encode() []byte {
 		if len(data) <= MaxBytes {
 			return data
 		}
-		m := r.Migration
-		if m == nil || len(m.Applied) <= 2 {
+		if !shorten(r.Migration) {
 			return mustMarshal(r.minimal())
 		}
-		middle := len(m.Applied) / 2
-		m.Applied = append(m.Applied[:middle:middle], m.Applied[middle+1:]...)
-		m.Truncated = true
 	}
+}
+
+// shorten leaves one entry out of the longest list of m, which is changed. It returns false where there is none that may go.
+func shorten(m *v1alpha1.MigrationStatus) bool {
+	if m == nil {
+		return false
+	}
+	const ends = 2
+	applied, planned, findings := len(m.Applied)-ends, len(m.Planned)-ends, len(m.Findings)
+	switch longest := max(applied, planned, findings); {
+	case longest <= 0:
+		return false
+	case longest == findings:
+		m.Findings = m.Findings[:findings-1]
+	case longest == planned:
+		m.Planned = cutMiddle(m.Planned, len(m.Planned)-1)
+	default:
+		m.Applied = cutMiddle(m.Applied, len(m.Applied)-1)
+	}
+	m.Truncated = true
+	return true
+}
+
+// cutMiddle takes so much out of the middle of a list, which it changes, that limit entries are left.
+func cutMiddle[T any](list []T, limit int) []T {
+	extra := len(list) - limit
+	if extra <= 0 {
+		return list
+	}
+	return slices.Delete(list, limit/2, limit/2+extra)
 }
 
 // Parse reads what Encode wrote. It refuses anything else: a termination message may also hold the words of the container runtime.
@@ -94,40 +125,67 @@ func Parse(message string) (Result, error) {
 	return r.bounded(), nil
 }
 
-// bounded is a copy of r whose texts and lists keep to the API's bounds.
+// bounded is a copy of r whose texts and lists keep to the API's bounds, with the worst findings first.
 func (r Result) bounded() Result {
-	cutTo := func(s *string, limit int, cut *bool) {
-		short := Cut(*s, limit)
-		*cut = *cut || utf8.RuneCountInString(short) < utf8.RuneCountInString(*s)
-		*s = short
-	}
-	var cut bool
-	cutTo(&r.Image, maxImage, &cut)
+	var c cutter
+	c.text(&r.Image, maxImage)
 	if r.Migration == nil {
 		return r
 	}
 	m := r.Migration.DeepCopy()
-	cutTo(&m.CurrentVersion, maxName, &cut)
-	cutTo(&m.TargetVersion, maxName, &cut)
-	cutTo(&m.DirectoryHash, 128, &cut)
-	for i := range m.Applied {
-		cutTo(&m.Applied[i].Version, maxName, &cut)
-		cutTo(&m.Applied[i].Description, maxName, &cut)
-	}
-	if extra := len(m.Applied) - maxFiles; extra > 0 {
-		m.Applied = append(m.Applied[:maxFiles/2:maxFiles/2], m.Applied[maxFiles/2+extra:]...)
-		cut = true
-	}
+	c.text(&m.CurrentVersion, maxName)
+	c.text(&m.TargetVersion, maxName)
+	c.text(&m.DirectoryHash, 128)
+	c.files(m)
+	c.findings(m)
 	if f := m.Failure; f != nil {
 		f.Class = ClassOf(f.Class).Name
-		cutTo(&f.Version, maxName, &cut)
-		cutTo(&f.File, maxName, &cut)
-		cutTo(&f.SQLState, 5, &cut)
-		cutTo(&f.Error, maxError, &cut)
+		c.text(&f.Version, maxName)
+		c.text(&f.File, maxName)
+		c.text(&f.SQLState, 5)
+		c.text(&f.Error, maxError)
 	}
-	m.Truncated = m.Truncated || cut
+	m.Truncated = m.Truncated || c.cut
 	r.Migration = m
 	return r
+}
+
+// cutter keeps what it is given to the API's bounds, and remembers whether that took anything away.
+type cutter struct{ cut bool }
+
+func (c *cutter) text(s *string, limit int) {
+	short := Cut(*s, limit)
+	c.cut = c.cut || utf8.RuneCountInString(short) < utf8.RuneCountInString(*s)
+	*s = short
+}
+
+func (c *cutter) files(m *v1alpha1.MigrationStatus) {
+	c.cut = c.cut || len(m.Applied) > maxFiles || len(m.Planned) > maxFiles
+	m.Applied, m.Planned = cutMiddle(m.Applied, maxFiles), cutMiddle(m.Planned, maxFiles)
+	for i := range m.Applied {
+		c.text(&m.Applied[i].Version, maxName)
+		c.text(&m.Applied[i].Description, maxName)
+	}
+	for i := range m.Planned {
+		c.text(&m.Planned[i].Version, maxName)
+		c.text(&m.Planned[i].Description, maxName)
+	}
+}
+
+func (c *cutter) findings(m *v1alpha1.MigrationStatus) {
+	for i := range m.Findings {
+		f := &m.Findings[i]
+		if f.Severity != v1alpha1.SeverityError {
+			f.Severity = v1alpha1.SeverityWarning // the API knows no third
+		}
+		c.text(&f.File, maxName)
+		c.text(&f.Code, maxCode)
+		c.text(&f.Message, maxText)
+	}
+	slices.SortStableFunc(m.Findings, func(a, b v1alpha1.Finding) int { return cmp.Compare(a.Severity, b.Severity) }) // Error comes before Warning
+	if len(m.Findings) > maxFindings {
+		m.Findings, c.cut = m.Findings[:maxFindings], true
+	}
 }
 
 // minimal keeps what a person needs most. Escapes can make a bounded text six times as long in JSON, so even the rest may be too much.
@@ -138,7 +196,8 @@ func (r Result) minimal() Result {
 	}
 	short.Migration = &v1alpha1.MigrationStatus{
 		CurrentVersion: Cut(r.Migration.CurrentVersion, 48), TargetVersion: Cut(r.Migration.TargetVersion, 48),
-		Pending: r.Migration.Pending, Total: r.Migration.Total, DatabaseAhead: r.Migration.DatabaseAhead, Truncated: true,
+		Pending: r.Migration.Pending, Total: r.Migration.Total, LockRetries: r.Migration.LockRetries,
+		DatabaseAhead: r.Migration.DatabaseAhead, Truncated: true,
 	}
 	if f := r.Migration.Failure; f != nil {
 		short.Migration.Failure = &v1alpha1.Failure{

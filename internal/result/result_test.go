@@ -30,6 +30,24 @@ func files(n int, description string) []v1alpha1.AppliedFile {
 	return all
 }
 
+func plans(n int, description string) []v1alpha1.PlannedFile {
+	var all []v1alpha1.PlannedFile
+	for i := range n {
+		all = append(all, v1alpha1.PlannedFile{Version: fmt.Sprintf("2026010203%04d", i), Description: description, Statements: 3})
+	}
+	return all
+}
+
+// findings alternate between warnings and errors.
+func findings(n int, message string) []v1alpha1.Finding {
+	var all []v1alpha1.Finding
+	for i := range n {
+		severity := []v1alpha1.Severity{v1alpha1.SeverityWarning, v1alpha1.SeverityError}[i%2]
+		all = append(all, v1alpha1.Finding{File: "1.sql", Line: int32(i + 1), Code: "DS102", Severity: severity, Message: message})
+	}
+	return all
+}
+
 func TestRoundTrip(t *testing.T) {
 	for name, want := range map[string]result.Result{
 		"nothing": {},
@@ -38,6 +56,9 @@ func TestRoundTrip(t *testing.T) {
 		"applied": {Migration: &v1alpha1.MigrationStatus{
 			CurrentVersion: "2", TargetVersion: "3", Pending: 1, Total: 3, DirectoryHash: "h1:abc=", DatabaseAhead: true, Applied: files(2, "create users"),
 			Failure: &v1alpha1.Failure{Class: v1alpha1.StatementFailed, Version: "3", File: "3_größe.sql", Statement: 7, SQLState: "42P01", Error: "relation \"x\" does not exist at 'line' 1"},
+		}},
+		"planned": {Migration: &v1alpha1.MigrationStatus{
+			CurrentVersion: "1", TargetVersion: "3", Pending: 2, Total: 3, Planned: plans(2, "create users"), Findings: findings(2, "drops table users")[1:], LockRetries: 2,
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -76,6 +97,7 @@ func TestEncodeFits(t *testing.T) {
 				}
 				r := result.Result{Image: long, Migration: &v1alpha1.MigrationStatus{
 					CurrentVersion: long, TargetVersion: long, Pending: 1<<31 - 1, Total: -1 << 31, Applied: all, DirectoryHash: long, DatabaseAhead: true,
+					Planned: plans(40, long), Findings: findings(40, long), LockRetries: 1<<31 - 1,
 					Failure: &v1alpha1.Failure{Class: v1alpha1.DatabaseUnreachable, Version: long, File: long, Statement: 1<<31 - 1, SQLState: long, Error: long},
 				}}
 				data := r.Encode()
@@ -87,7 +109,7 @@ func TestEncodeFits(t *testing.T) {
 					t.Fatalf("%v\n%s", err, data)
 				}
 				m, f := got.Migration, got.Failure()
-				if f == nil || f.Class != v1alpha1.DatabaseUnreachable || f.Error == "" || m.Pending != 1<<31-1 || !m.DatabaseAhead || got.Image == "" {
+				if f == nil || f.Class != v1alpha1.DatabaseUnreachable || f.Error == "" || m.Pending != 1<<31-1 || m.LockRetries != 1<<31-1 || !m.DatabaseAhead || got.Image == "" {
 					t.Errorf("the heart of it is lost: %s", data)
 				}
 				if !m.Truncated {
@@ -123,6 +145,37 @@ func TestEncodeKeepsFirstAndLastFile(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestEncodePlan keeps the first and the last planned file and the worst findings, and room for both.
+func TestEncodePlan(t *testing.T) {
+	for name, c := range map[string]struct{ planned, found, text, wantPlanned, wantFound int }{
+		"small":            {planned: 3, found: 2, text: 40, wantPlanned: 3, wantFound: 2},
+		"as many as fit":   {planned: 20, found: 16, text: 1, wantPlanned: 20, wantFound: 16},
+		"beyond":           {planned: 33, found: 17, text: 1, wantPlanned: 26, wantFound: 16},
+		"many of both":     {planned: 5000, found: 500, text: 200, wantPlanned: 11, wantFound: 8},
+		"talkative":        {planned: 2, found: 16, text: 500, wantPlanned: 2, wantFound: 4},
+		"a plan at length": {planned: 1000, found: 1, text: 1, wantPlanned: 32, wantFound: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := plans(c.planned, "create")
+			r := result.Result{Migration: &v1alpha1.MigrationStatus{Planned: plan, Findings: findings(c.found, strings.Repeat("m", c.text))}}
+			got, err := result.Parse(string(r.Encode()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := got.Migration
+			if len(m.Planned) != c.wantPlanned || len(m.Findings) != c.wantFound || m.Truncated != (c.wantPlanned < c.planned || c.wantFound < c.found) {
+				t.Fatalf("%d planned, %d found, truncated %v", len(m.Planned), len(m.Findings), m.Truncated)
+			}
+			if first, last := m.Planned[0], m.Planned[len(m.Planned)-1]; first != plan[0] || last != plan[len(plan)-1] {
+				t.Errorf("kept %s to %s", first.Version, last.Version)
+			}
+			if m.Findings[0].Severity == v1alpha1.SeverityWarning && c.found > 1 {
+				t.Error("a warning goes before an error")
+			}
+		})
 	}
 }
 
