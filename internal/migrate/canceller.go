@@ -11,9 +11,7 @@ import (
 )
 
 const (
-	// cancelTimeout is how long the database may take to answer before the connection is given up.
-	cancelTimeout = 20 * time.Second
-	cancelPause   = 400 * time.Millisecond
+	cancelPause = 400 * time.Millisecond
 	// cancelDelay is how long after its request a cancellation may still arrive. It must not hit what is executed next.
 	cancelDelay = 100 * time.Millisecond
 )

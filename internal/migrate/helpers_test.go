@@ -83,6 +83,9 @@ func migrateWith(ctx context.Context, t *testing.T, o Options) *v1alpha1.Migrati
 		}()
 	}
 	o.Version = "test"
+	if o.retryPause == 0 {
+		o.retryPause = time.Millisecond
+	}
 	return Run(ctx, o).Migration
 }
 

@@ -4,11 +4,14 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +19,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/directory"
+	"github.com/subganapathy/automatic-db-upgrades/internal/lint"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
 )
 
@@ -28,24 +33,80 @@ type Options struct {
 	Dir string
 	// ImageRoot is the directory where an image is mounted, in which Dir is an absolute path. Empty where Dir is one of this system.
 	ImageRoot string
-	// URL of the database, postgres:// or postgresql://.
+	// Format of the directory; empty is that of Atlas.
+	Format v1alpha1.Format
+	// URL of the database, postgres:// or mysql://.
 	URL string
+	// TLS of the connection.
+	TLS TLS
+	// Plan only tells what would be applied. It takes no lock.
+	Plan bool
+
+	// Baseline is the version that a database without a history is taken to be at. It goes without AllowDirty.
+	Baseline string
+	// AllowDirty applies everything to a database that has no history and is not empty.
+	AllowDirty bool
+	// ExecOrder is what becomes of files that come late; empty is linear.
+	ExecOrder v1alpha1.ExecOrder
+	// TxMode is what a transaction holds; empty is file.
+	TxMode v1alpha1.TxMode
+	// RevisionsSchema holds the history; empty for that of the URL, or one of its own.
+	RevisionsSchema string
+	// ToVersion is the last version to apply; empty for all.
+	ToVersion string
+	// Resolve is the answer to a doubt; the zero value is none.
+	Resolve Resolution
+	// Lint is what becomes of findings about the pending files; empty is Off.
+	Lint v1alpha1.LintMode
+
 	// LockTimeout is how long to wait for another run in the same database; zero stands for DefaultLockTimeout.
 	LockTimeout time.Duration
+	// StatementLockTimeout is how long a statement may wait for a lock; zero leaves that to the database.
+	StatementLockTimeout time.Duration
+	// StatementTimeout is how long a statement may run; zero leaves that to the database.
+	StatementTimeout time.Duration
 	// Deadline is how long the run may take, waiting included; zero for as long as it takes.
 	Deadline time.Duration
+
 	// Version of this program, recorded in the history of migrations.
 	Version string
 	// Log takes the progress.
 	Log *slog.Logger
+
+	retryPause time.Duration // shorter in tests
+}
+
+// Resolution is a person's answer to a doubt about a statement.
+type Resolution struct {
+	// ID of the doubt. It means nothing for any other one.
+	ID string
+	// Skip the statement, as it took effect, rather than execute it again.
+	Skip bool
+}
+
+var resolutionPattern = regexp.MustCompile(`^(redo|skip):([A-Z2-7]{8})$`)
+
+// ParseResolution reads redo:ID or skip:ID.
+func ParseResolution(s string) (Resolution, error) {
+	m := resolutionPattern.FindStringSubmatch(s)
+	if m == nil {
+		return Resolution{}, fmt.Errorf("%q is neither redo:ID nor skip:ID with the eight characters of an ID as the failure tells it", s)
+	}
+	return Resolution{ID: m[2], Skip: m[1] == "skip"}, nil
+}
+
+func (o Options) withDefaults() Options {
+	o.LockTimeout = cmp.Or(o.LockTimeout, DefaultLockTimeout)
+	o.ExecOrder = cmp.Or(o.ExecOrder, v1alpha1.ExecOrderLinear)
+	o.TxMode = cmp.Or(o.TxMode, v1alpha1.TxModeFile)
+	o.retryPause = cmp.Or(o.retryPause, retryPause)
+	return o
 }
 
 // Run applies what is pending, and says what it did. Cancelling ctx cancels the statement that is running; Run returns once the database has
 // answered, or after half a minute.
 func Run(ctx context.Context, o Options) result.Result {
-	if o.LockTimeout == 0 {
-		o.LockTimeout = DefaultLockTimeout
-	}
+	o = o.withDefaults()
 	if o.Deadline > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, o.Deadline, errDeadline)
@@ -55,10 +116,14 @@ func Run(ctx context.Context, o Options) result.Result {
 	m := &migration{Options: o, status: &v1alpha1.MigrationStatus{}}
 	m.Log = scrub.logger(o.Log)
 	m.try(ctx)
-	if f := m.status.Failure; f != nil {
+	switch f := m.status.Failure; {
+	case f != nil:
 		f.Error = scrub.Replace(f.Error)
 		m.Log.Error("migration failed", "class", string(f.Class), "file", f.File, "statement", int(f.Statement), "sqlState", f.SQLState, "error", f.Error)
-	} else {
+	case o.Plan:
+		m.Log.Info("plan finished", "currentVersion", m.status.CurrentVersion, "pendingFiles", len(m.status.Planned), "findings", len(m.status.Findings),
+			"databaseAhead", m.status.DatabaseAhead)
+	default:
 		m.Log.Info("migration finished", "currentVersion", m.status.CurrentVersion, "appliedFiles", len(m.status.Applied), "databaseAhead", m.status.DatabaseAhead)
 	}
 	return result.Result{Migration: m.status}
@@ -68,8 +133,9 @@ func Run(ctx context.Context, o Options) result.Result {
 type migration struct {
 	Options
 	status  *v1alpha1.MigrationStatus
-	dir     *directory
-	session *session
+	dir     *directory.Directory
+	target  target
+	session session
 	history *revisions
 	exec    *executor
 }
@@ -83,128 +149,253 @@ func (m *migration) try(ctx context.Context) {
 		}
 	}()
 	if err := m.run(ctx); err != nil {
-		f := failureOf(ctx, err, false)
+		f := failureOf(ctx, err, nil)
 		m.status.Failure = &f
 	}
 }
 
 func (m *migration) run(ctx context.Context) error {
 	var err error
-	if m.dir, err = readDirectory(m.ImageRoot, m.Dir); err != nil {
+	if m.target, err = parseTarget(m.URL, m.TLS); err != nil {
 		return err
 	}
-	m.status.Total, m.status.TargetVersion, m.status.DirectoryHash = int32(len(m.dir.files)), m.dir.last(), m.dir.hash
-	m.Log.Info("directory read", "files", len(m.dir.files), "targetVersion", m.status.TargetVersion, "hash", m.dir.hash)
-
-	to, err := parseTarget(m.URL)
+	if err := m.read(); err != nil {
+		return err
+	}
+	m.session, err = m.target.connect(ctx, limits{lockTimeout: m.StatementLockTimeout, statementTimeout: m.StatementTimeout})
 	if err != nil {
-		return err
-	}
-	if m.session, err = connect(ctx, to.config); err != nil {
 		return unreachable(ctx, err)
 	}
 	defer m.session.close()
-	m.Log.Info("connected", "database", to.config.Database, "user", to.config.User)
-	if err := m.withLock(ctx, to.schema); err != nil {
-		f := failureOf(ctx, err, m.session.lost())
+	m.Log.Info("connected", "database", m.target.database, "user", m.target.user)
+	do := m.locked
+	if m.Plan {
+		do = m.plan
+	}
+	if err := do(ctx); err != nil {
+		f := failureOf(ctx, err, m.session)
 		if m.exec != nil {
-			m.exec.locate(&f)
+			m.exec.place(&f)
 		}
-		return &failure{f}
+		return &result.Error{Failure: f}
 	}
 	return nil
 }
 
-// withLock does what needs the lock of migrations.
-func (m *migration) withLock(ctx context.Context, urlSchema string) error {
-	if err := m.session.lock(ctx, m.LockTimeout, m.Log); err != nil {
+// read reads the directory, and checks what the options say about it.
+func (m *migration) read() error {
+	var err error
+	m.dir, err = directory.Read(directory.Options{Dir: m.Dir, ImageRoot: m.ImageRoot, Format: m.Format, Dialect: m.target.dialect})
+	if err != nil {
+		return err
+	}
+	target := cmp.Or(m.ToVersion, m.dir.Last())
+	m.status.Total, m.status.TargetVersion, m.status.DirectoryHash = int32(m.dir.Len()), target, m.dir.Hash()
+	m.Log.Info("directory read", "files", m.dir.Len(), "targetVersion", target, "hash", m.dir.Hash())
+	for name, version := range map[string]string{"toVersion (--to-version)": m.ToVersion, "baseline (--baseline)": m.Baseline} {
+		if _, ok := m.dir.File(version); version != "" && !ok {
+			return result.Errorf(v1alpha1.IntegrityFailed, "apply.%s is %q, and the directory has no such version; its last one is %q", name, version, m.dir.Last())
+		}
+	}
+	return nil
+}
+
+// locked does what needs the lock of migrations.
+func (m *migration) locked(ctx context.Context) error {
+	if err := waitForLock(ctx, m.session, m.LockTimeout, m.Log); err != nil {
 		return at("take the lock", err)
 	}
 	defer func() {
+		ctx, cancel := settle(ctx)
+		defer cancel()
 		if err := m.session.unlock(ctx); err != nil {
 			m.Log.Warn("the lock was not given back; it ends with the connection", "error", err.Error())
 		}
 	}()
-	var err error
-	if m.history, err = openRevisions(ctx, m.session, urlSchema); err != nil {
-		return at("find the history", err)
-	}
-	pending, err := m.pending(ctx, urlSchema)
+	files, err := m.pending(ctx)
 	if err != nil {
 		return err
 	}
-	return m.apply(ctx, pending)
+	return m.apply(ctx, files)
 }
 
-// pending finds the files to execute, none of which has been touched when it fails.
-func (m *migration) pending(ctx context.Context, urlSchema string) ([]*file, error) {
-	revs, err := m.history.ReadRevisions(ctx)
-	if err != nil {
+// plan tells what would be applied.
+func (m *migration) plan(ctx context.Context) error {
+	if err := m.session.readOnly(ctx); err != nil {
+		return err
+	}
+	files, err := m.pending(ctx)
+	for _, f := range files {
+		m.Log.Info("file planned", "file", f.Name(), "statements", len(f.Statements()), "transaction", m.exec.inTransaction(f))
+		m.status.Planned = append(m.status.Planned, v1alpha1.PlannedFile{Version: f.Version(), Description: f.Desc(), Statements: int32(len(f.Statements()))})
+	}
+	return err
+}
+
+// pending finds the files to execute, and looks at them. When it fails, nothing has been executed or written but a person's answer to a doubt; what the
+// history has to say before the first file is held back.
+func (m *migration) pending(ctx context.Context) ([]*directory.File, error) {
+	var err error
+	if m.history, err = openRevisions(ctx, m.session, m.RevisionsSchema, m.target.schema); err != nil {
 		return nil, at("read the history", err)
 	}
-	for _, rev := range revs {
+	if err := m.resolve(ctx); err != nil {
+		return nil, at("record the answer", err)
+	}
+	m.observe()
+	if m.exec, err = newExecutor(m); err != nil {
+		return nil, err
+	}
+	m.history.hold()
+	next, err := m.exec.atlas.Pending(ctx)
+	m.status.Pending = int32(len(next))
+	for _, rev := range m.history.list {
+		if err := inDoubt(m.dir, rev); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil && !errors.Is(err, migrate.ErrNoPendingFiles) {
+		return nil, err
+	}
+	files, err := m.wanted(next)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.resume(ctx, files); err != nil {
+		return nil, err
+	}
+	return files, m.lint(files)
+}
+
+// resolve writes a person's answer into the history.
+func (m *migration) resolve(ctx context.Context) error {
+	if m.Resolve == (Resolution{}) || m.Plan {
+		return nil
+	}
+	resolved, err := m.history.resolve(ctx, m.Resolve)
+	if err != nil {
+		return err
+	}
+	m.Log.Info("answer to a doubt", "id", m.Resolve.ID, "skip", m.Resolve.Skip, "recorded", resolved)
+	return nil
+}
+
+// observe tells where the database is.
+func (m *migration) observe() {
+	for _, rev := range m.history.list {
 		if rev.Applied == rev.Total {
 			m.status.CurrentVersion = rev.Version
 		}
 	}
-	m.status.DatabaseAhead = len(revs) > 0 && revs[len(revs)-1].Version > m.dir.last()
-	if m.exec, err = newExecutor(m, urlSchema); err != nil {
-		return nil, err
+	if n := len(m.history.list); n > 0 {
+		m.status.DatabaseAhead = m.history.list[n-1].Version > m.dir.Last()
 	}
-	next, err := m.exec.atlas.Pending(ctx)
-	m.status.Pending = int32(len(next))
-	for _, rev := range revs {
-		if f := inDoubt(m.dir, rev); f != nil {
-			return nil, f
+}
+
+// wanted are those of the pending files that are to be executed, if all of them can be.
+func (m *migration) wanted(pending []migrate.File) ([]*directory.File, error) {
+	var files []*directory.File
+	for _, p := range pending {
+		f, ok := m.dir.File(p.Version())
+		if !ok {
+			return nil, fmt.Errorf("no file of version %q", p.Version())
 		}
+		if m.ToVersion != "" && f.Version() > m.ToVersion {
+			continue
+		}
+		if err := m.fit(f); err != nil {
+			return nil, err
+		}
+		files = append(files, f)
 	}
-	if errors.Is(err, migrate.ErrNoPendingFiles) {
+	if len(files) == 0 {
 		m.Log.Info("nothing to apply", "currentVersion", m.status.CurrentVersion)
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	files := make([]*file, len(next))
-	for i, f := range next {
-		files[i] = m.dir.byVer[f.Version()]
-		if err := files[i].executable(); err != nil {
-			return nil, err
-		}
-	}
-	if n := len(revs); n > 0 && revs[n-1].Applied != revs[n-1].Total {
-		if err := m.resume(ctx, files, revs[n-1]); err != nil {
-			return nil, err
-		}
 	}
 	return files, nil
 }
 
+// fit says why a file cannot be executed, nil where it can as far as is known.
+func (m *migration) fit(f *directory.File) error {
+	if err := f.Err(); err != nil {
+		return err
+	}
+	if m.TxMode == v1alpha1.TxModeAll && f.TxMode == v1alpha1.TxModeNone {
+		return f.Errorf("%s asks for no transaction, and apply.txMode (--tx-mode) is all: one of them has to go", f.Name())
+	}
+	if m.TxMode == v1alpha1.TxModeAll && !m.exec.inTransaction(f) {
+		return f.Errorf("%s has statements that commit by themselves, and apply.txMode (--tx-mode) is all: MySQL cannot roll them back with the rest; use file", f.Name())
+	}
+	return executable(f, m.target.dialect)
+}
+
 // resume prepares the history for going on with a file that is applied in part.
-func (m *migration) resume(ctx context.Context, files []*file, rev *migrate.Revision) error {
+func (m *migration) resume(ctx context.Context, files []*directory.File) error {
+	n := len(m.history.list)
+	if n == 0 || m.history.list[n-1].Applied == m.history.list[n-1].Total {
+		return nil
+	}
+	rev := m.history.list[n-1]
 	for _, f := range files {
-		if f.Version() != rev.Version {
-			continue
+		if f.Version() == rev.Version {
+			return m.history.adapt(ctx, f, rev)
 		}
-		hash, err := m.dir.sum.SumByName(f.Name())
-		if err != nil {
-			return err
-		}
-		return m.history.adapt(ctx, f, rev, hash)
 	}
 	return nil
 }
 
-func (m *migration) apply(ctx context.Context, files []*file) error {
-	if len(files) == 0 {
+// lint looks for what is to be said against the files.
+func (m *migration) lint(files []*directory.File) error {
+	if m.Lint == "" || m.Lint == v1alpha1.LintOff || len(files) == 0 {
+		return nil
+	}
+	findings := lint.Run(lint.Options{Dialect: m.target.dialect, Config: m.dir.Config(), TxMode: m.TxMode, Together: true}, files)
+	m.status.Findings = findings
+	for _, f := range findings {
+		m.Log.Warn("finding", "file", f.File, "line", f.Line, "code", f.Code, "severity", string(f.Severity), "message", f.Message)
+	}
+	isError := func(f v1alpha1.Finding) bool { return f.Severity == v1alpha1.SeverityError }
+	first := slices.IndexFunc(findings, isError)
+	if m.Lint != v1alpha1.LintEnforce || first < 0 {
+		return nil
+	}
+	worst := findings[first]
+	err := result.Errorf(v1alpha1.LintFailed, "nothing was executed: findings about the pending migrations are errors, and migrations.lint (--lint) is Enforce; the first: %s:%d: %s: %s",
+		worst.File, worst.Line, worst.Code, worst.Message)
+	err.File = worst.File
+	return err
+}
+
+func (m *migration) apply(ctx context.Context, files []*directory.File) error {
+	if len(files) == 0 && len(m.history.held) == 0 {
 		return nil
 	}
 	if err := m.history.create(ctx); err != nil {
 		return at("create the history", err)
 	}
+	if err := m.history.flush(ctx); err != nil {
+		return at("write the history", err)
+	}
+	if m.status.CurrentVersion == "" {
+		m.status.CurrentVersion = m.Baseline
+	}
+	if m.TxMode != v1alpha1.TxModeAll {
+		return m.each(ctx, files)
+	}
+	return m.exec.retries.do(ctx, "the whole run", isLockTimeout, func() error {
+		before := m.status.DeepCopy()
+		err := m.exec.transact(ctx, func() error { return m.each(ctx, files) })
+		if err != nil { // nothing of it is there
+			m.status.Applied, m.status.CurrentVersion, m.status.Pending = nil, before.CurrentVersion, before.Pending
+		}
+		return err
+	})
+}
+
+// each executes files one after the other.
+func (m *migration) each(ctx context.Context, files []*directory.File) error {
 	for _, f := range files {
 		start := time.Now()
-		m.Log.Info("file started", "file", f.Name(), "statements", len(f.stmts), "transaction", f.inTx)
+		m.Log.Info("file started", "file", f.Name(), "statements", len(f.Statements()), "transaction", m.exec.inTransaction(f))
 		executed, err := m.exec.apply(ctx, f)
 		if err != nil {
 			return err
@@ -222,10 +413,10 @@ func (m *migration) apply(ctx context.Context, files []*file) error {
 
 // unreachable is the failure of a connection that was not made, whatever the reason.
 func unreachable(ctx context.Context, err error) error {
-	f := failureOf(ctx, err, false)
+	f := failureOf(ctx, err, nil)
 	if f.Class != v1alpha1.DeadlineExceeded && f.Class != v1alpha1.Interrupted {
 		f.Class = v1alpha1.DatabaseUnreachable
 	}
 	f.Error = strings.Join(strings.Fields(f.Error), " ") // pgx lists its tries in lines
-	return &failure{f}
+	return &result.Error{Failure: f}
 }

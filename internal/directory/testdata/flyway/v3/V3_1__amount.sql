@@ -1,0 +1,2 @@
+-- How much, in cents.
+ALTER TABLE orders ADD COLUMN amount bigint;

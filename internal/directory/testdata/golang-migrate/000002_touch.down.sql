@@ -1,0 +1,1 @@
+DROP FUNCTION touch CASCADE; ALTER TABLE accounts DROP COLUMN download_count;

@@ -1,0 +1,59 @@
+// Copyright 2026 The DBUpgrade Operator Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package migrate
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/subganapathy/automatic-db-upgrades/internal/directory"
+)
+
+// unfit are the statements that cannot be executed from a file, with the reason.
+type unfit struct {
+	pattern *regexp.Regexp
+	why     string
+}
+
+const ownTransactions = "the runner itself begins and commits a transaction for each file; for a file without one, use '-- atlas:txmode none'"
+
+var unfitIn = map[directory.Dialect][]unfit{
+	directory.Postgres: {
+		{regexp.MustCompile(`(?i)^(?:(?:BEGIN|START\s+TRANSACTION|COMMIT|END|ABORT|PREPARE\s+TRANSACTION)\b|` +
+			`ROLLBACK(?:\s+(?:WORK|TRANSACTION))?\s*(?:;|$|AND\b))`), ownTransactions}, // but ROLLBACK TO a savepoint is fine
+		{regexp.MustCompile(`(?is)^COPY\b[^;]*\bFROM\s+STDIN\b`), "there is no client that could send the data; use INSERT"},
+	},
+	directory.MySQL: {
+		{regexp.MustCompile(`(?i)^(?:BEGIN|START\s+TRANSACTION|COMMIT|XA|ROLLBACK(?:\s+WORK)?\s*(?:;|$|AND\b))`), ownTransactions},
+		{regexp.MustCompile(`(?i)^SET\b.*\bAUTOCOMMIT\b`), ownTransactions},
+		{regexp.MustCompile(`(?i)^(?:LOCK\s+TABLES?|FLUSH\s+TABLES?\b.*\bREAD\s+LOCK)\b`), "it would keep the runner from the table of its history; leave it out"},
+		{regexp.MustCompile(`(?is)^LOAD\s+DATA\b.*\bLOCAL\b`), "there is no client that could send the data; use INSERT"},
+	},
+}
+
+// executable refuses statements that would break what the runner promises about every file, before the first one is executed.
+func executable(f *directory.File, dialect directory.Dialect) error {
+	for i, stmt := range f.Statements() {
+		text := strings.TrimSpace(stmt.Text)
+		for _, u := range unfitIn[dialect] {
+			if u.pattern.MatchString(text) {
+				err := f.Errorf("%s cannot be executed from a file: %s", verb(stmt.Text), u.why)
+				err.Statement = int32(i + 1)
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+var words = regexp.MustCompile(`^\s*([A-Za-z]+(?:\s+[A-Za-z_]+\b)?)`)
+
+// verb is what may be logged of a statement: its first two words at most. The rest may hold data.
+func verb(stmt string) string {
+	m := words.FindStringSubmatch(stmt)
+	if m == nil {
+		return "statement"
+	}
+	return strings.ToUpper(strings.Join(strings.Fields(m[1]), " "))
+}
