@@ -26,7 +26,7 @@ var (
 		"Conditions of each DBUpgrade, a series for each possible status: 1 for the present one, 0 for the others.",
 		[]string{"namespace", "name", "condition", "status"}, nil)
 	inProgressDesc = prometheus.NewDesc("dbupgrade_migrations_in_progress",
-		"Number of DBUpgrades whose migration is running.", nil, nil)
+		"Number of DBUpgrades whose migration is running. Plans are none.", nil, nil)
 )
 
 // conditionStatuses are the values of the label status, as kube-state-metrics has them for its conditions.
@@ -50,14 +50,14 @@ func NewMetrics(reader client.Reader) *Metrics {
 		reader: reader,
 		migrations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dbupgrade_migrations_total",
-			Help: "Attempts whose Job ended, by result (Succeeded, Failed) and, of failed ones, class of failure.",
-		}, []string{"result", "class"}),
+			Help: "Attempts whose Job ended, by mode (Apply, Plan), result (Succeeded, Failed) and, of failed ones, class of failure.",
+		}, []string{"mode", "result", "class"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "dbupgrade_migration_duration_seconds",
-			Help: "Time that the migrations of an attempt ran, in seconds, by result; attempts that never started to migrate are left out.",
+			Help: "Time that the migrations of an attempt ran, in seconds, by mode and result; attempts that never started to migrate are left out.",
 			// Most take less than a second; those that rewrite a table take hours.
 			Buckets: []float64{0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 3 * 3600, 12 * 3600},
-		}, []string{"result"}),
+		}, []string{"mode", "result"}),
 		lockWait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "dbupgrade_lock_wait_seconds",
 			Help:    "Time from the creation of an attempt's Job until it had the lock of its database and was let go, in seconds.",
@@ -72,10 +72,10 @@ func NewMetrics(reader client.Reader) *Metrics {
 
 // AttemptEnded counts an attempt: its result is the phase that it ended in, its class that of its failure, empty where there is none.
 // Its migration ran for so many seconds; a negative number says that it never started.
-func (m *Metrics) AttemptEnded(result, class string, seconds float64) {
-	m.migrations.WithLabelValues(result, class).Inc()
+func (m *Metrics) AttemptEnded(mode v1alpha1.Mode, result, class string, seconds float64) {
+	m.migrations.WithLabelValues(string(mode), result, class).Inc()
 	if seconds >= 0 {
-		m.duration.WithLabelValues(result).Observe(seconds)
+		m.duration.WithLabelValues(string(mode), result).Observe(seconds)
 	}
 }
 
@@ -119,7 +119,7 @@ func collectStatus(ch chan<- prometheus.Metric, objects []v1alpha1.DBUpgrade) {
 	running := 0
 	for i := range objects {
 		obj := &objects[i]
-		if attempt := obj.Status.Attempt; attempt != nil && attempt.Phase == v1alpha1.AttemptRunning {
+		if attempt := obj.Status.Attempt; attempt != nil && attempt.Phase == v1alpha1.AttemptRunning && attempt.Mode != v1alpha1.ModePlan {
 			running++
 		}
 		for _, condition := range obj.Status.Conditions {

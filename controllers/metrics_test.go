@@ -43,7 +43,7 @@ func TestMetricsOfObjects(t *testing.T) {
 	ended := upgradeIn(v1alpha1.AttemptFailed)
 	fresh := v1alpha1.DBUpgrade{}
 	want := `
-# HELP dbupgrade_migrations_in_progress Number of DBUpgrades whose migration is running.
+# HELP dbupgrade_migrations_in_progress Number of DBUpgrades whose migration is running. Plans are none.
 # TYPE dbupgrade_migrations_in_progress gauge
 dbupgrade_migrations_in_progress 1
 # HELP dbupgrade_operator_up 1 on the replica of the operator that reconciles DBUpgrades.
@@ -80,10 +80,10 @@ dbupgrade_status_scrape_failures_total 1
 
 func TestMetricsRecorded(t *testing.T) {
 	m := NewMetrics(objects{})
-	m.AttemptEnded("Succeeded", "", 0)
-	m.AttemptEnded("Failed", "ImagePullFailed", -1)
+	m.AttemptEnded(v1alpha1.ModeApply, "Succeeded", "", 0)
+	m.AttemptEnded(v1alpha1.ModePlan, "Failed", "ImagePullFailed", -1)
 	m.LockWaited(0.2)
-	if got := testutil.ToFloat64(m.migrations.WithLabelValues("Failed", "ImagePullFailed")); got != 1 {
+	if got := testutil.ToFloat64(m.migrations.WithLabelValues("Plan", "Failed", "ImagePullFailed")); got != 1 {
 		t.Errorf("failed attempts = %v, want 1", got)
 	}
 	if got := testutil.CollectAndCount(m.duration); got != 1 {

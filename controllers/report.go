@@ -4,6 +4,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -38,7 +39,7 @@ func (r *DBUpgradeReconciler) report(ctx context.Context, obj *v1alpha1.DBUpgrad
 func (r *DBUpgradeReconciler) tell(obj *v1alpha1.DBUpgrade, before, after v1alpha1.DBUpgradeStatus) {
 	if attempt := after.Attempt; attempt != nil {
 		if after.StartedAt != nil && before.StartedAt == nil {
-			r.event(obj, corev1.EventTypeNormal, v1alpha1.EventMigrationStarted, fmt.Sprintf("Attempt %d started in Job %s", attempt.Number, attempt.Job))
+			r.event(obj, corev1.EventTypeNormal, eventsOf(attempt).started, fmt.Sprintf("Attempt %d started in Job %s", attempt.Number, attempt.Job))
 		}
 		if before.Attempt == nil || before.Attempt.Phase != attempt.Phase {
 			r.tellEnd(obj, after)
@@ -54,10 +55,10 @@ func (r *DBUpgradeReconciler) tellEnd(obj *v1alpha1.DBUpgrade, status v1alpha1.D
 	attempt, class := status.Attempt, v1alpha1.FailureClass("")
 	switch attempt.Phase {
 	case v1alpha1.AttemptSucceeded:
-		r.event(obj, corev1.EventTypeNormal, v1alpha1.EventMigrationSucceeded, fmt.Sprintf("Attempt %d: %s", attempt.Number, attempt.Message))
+		r.event(obj, corev1.EventTypeNormal, eventsOf(attempt).succeeded, fmt.Sprintf("Attempt %d: %s", attempt.Number, attempt.Message))
 	case v1alpha1.AttemptFailed:
 		class = status.Migration.Failure.Class // which record has seen to
-		r.event(obj, corev1.EventTypeWarning, v1alpha1.EventMigrationFailed, fmt.Sprintf("Attempt %d: %s", attempt.Number, attempt.Message))
+		r.event(obj, corev1.EventTypeWarning, eventsOf(attempt).failed, fmt.Sprintf("Attempt %d: %s", attempt.Number, attempt.Message))
 	default:
 		return
 	}
@@ -65,14 +66,24 @@ func (r *DBUpgradeReconciler) tellEnd(obj *v1alpha1.DBUpgrade, status v1alpha1.D
 	if status.StartedAt != nil && status.CompletedAt != nil {
 		seconds = status.CompletedAt.Sub(status.StartedAt.Time).Seconds()
 	}
-	r.Metrics.AttemptEnded(string(attempt.Phase), string(class), seconds)
+	r.Metrics.AttemptEnded(cmp.Or(attempt.Mode, v1alpha1.ModeApply), string(attempt.Phase), string(class), seconds)
+}
+
+type attemptEvents struct{ started, succeeded, failed string }
+
+// eventsOf are the events of an attempt: who waits for a migration must not take a plan for one.
+func eventsOf(attempt *v1alpha1.AttemptStatus) attemptEvents {
+	if attempt.Mode == v1alpha1.ModePlan {
+		return attemptEvents{v1alpha1.EventPlanStarted, v1alpha1.EventPlanSucceeded, v1alpha1.EventPlanFailed}
+	}
+	return attemptEvents{v1alpha1.EventMigrationStarted, v1alpha1.EventMigrationSucceeded, v1alpha1.EventMigrationFailed}
 }
 
 // eventType is Warning for everything that is neither on its way, nor done, nor wished for.
 func eventType(reason string) string {
 	switch reason {
 	case v1alpha1.ReasonInitializing, v1alpha1.ReasonJobPending, v1alpha1.ReasonMigrationInProgress, v1alpha1.ReasonMigrationComplete,
-		v1alpha1.ReasonSuspended, v1alpha1.ReasonDeleting, v1alpha1.ReasonWaitingForLock:
+		v1alpha1.ReasonPlanComplete, v1alpha1.ReasonSuspended, v1alpha1.ReasonDeleting, v1alpha1.ReasonWaitingForLock:
 		return corev1.EventTypeNormal
 	default:
 		return corev1.EventTypeWarning

@@ -38,7 +38,7 @@ type DBUpgradeValidator struct {
 
 var _ admission.Validator[*v1alpha1.DBUpgrade] = &DBUpgradeValidator{}
 
-// +kubebuilder:webhook:path=/validate-dbupgrade-subbug-learning-v1alpha1-dbupgrade,mutating=false,failurePolicy=fail,sideEffects=None,groups=dbupgrade.subbug.learning,resources=dbupgrades,verbs=create;update;delete,versions=v1alpha1,name=vdbupgrade.dbupgrade.subbug.learning,admissionReviewVersions=v1,timeoutSeconds=10,patch=`{"matchConditions":[{"name":"spec-changes","expression":"request.operation != 'UPDATE' || object.spec != oldObject.spec"},{"name":"not-being-deleted","expression":"request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)"},{"name":"foreground-deletion","expression":"request.operation != 'DELETE' || (has(request.options.propagationPolicy) && request.options.propagationPolicy == 'Foreground')"}]}`
+// +kubebuilder:webhook:path=/validate-dbupgrade-subbug-learning-v1alpha1-dbupgrade,mutating=false,failurePolicy=fail,sideEffects=None,groups=dbupgrade.subbug.learning,resources=dbupgrades,verbs=create;update;delete,versions=v1alpha1,name=vdbupgrade.dbupgrade.subbug.learning,admissionReviewVersions=v1,timeoutSeconds=10,patch=`{"matchConditions":[{"name":"spec-or-resolve-changes","expression":"request.operation != 'UPDATE' || object.spec != oldObject.spec || object.metadata.?annotations[?'dbupgrade.subbug.learning/resolve'].orValue(\"\") != oldObject.metadata.?annotations[?'dbupgrade.subbug.learning/resolve'].orValue(\"\")"},{"name":"not-being-deleted","expression":"request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)"},{"name":"foreground-deletion","expression":"request.operation != 'DELETE' || (has(request.options.propagationPolicy) && request.options.propagationPolicy == 'Foreground')"}]}`
 
 // SetupWithManager registers the webhook at the manager's webhook server, which then starts, and needs its certificate, with the manager.
 func (v *DBUpgradeValidator) SetupWithManager(mgr ctrl.Manager) error {
@@ -47,20 +47,24 @@ func (v *DBUpgradeValidator) SetupWithManager(mgr ctrl.Manager) error {
 
 // ValidateCreate refuses a spec that cannot be worked with.
 func (v *DBUpgradeValidator) ValidateCreate(ctx context.Context, obj *v1alpha1.DBUpgrade) (admission.Warnings, error) {
-	return v.sharers(ctx, obj), invalid(obj, upgrade.Validate(&obj.Spec, v.Runner))
+	return v.sharers(ctx, obj), invalid(obj, append(upgrade.Validate(&obj.Spec, v.Runner), upgrade.ValidateResolve(obj, v.Runner)...))
 }
 
-// ValidateUpdate refuses a new spec that cannot be worked with, and any while an attempt's Job is pending or running. What leaves the spec
-// alone, or only suspends it, always passes: also on an object that came to be while the webhook was away.
+// ValidateUpdate refuses a new spec that cannot be worked with, any while an attempt's Job is pending or running, and a new way out of doubt that is none.
+// What leaves all that alone, or only suspends, always passes: also on an object that came to be while the webhook was away.
 func (v *DBUpgradeValidator) ValidateUpdate(ctx context.Context, old, obj *v1alpha1.DBUpgrade) (admission.Warnings, error) {
 	if !obj.DeletionTimestamp.IsZero() {
 		return nil, nil
 	}
+	var errs field.ErrorList
+	if old.Annotations[v1alpha1.AnnotationResolve] != obj.Annotations[v1alpha1.AnnotationResolve] {
+		errs = upgrade.ValidateResolve(obj, v.Runner)
+	}
 	changed := changedSections(&old.Spec, &obj.Spec)
 	if len(changed) == 0 {
-		return nil, nil
+		return nil, invalid(obj, errs)
 	}
-	errs := upgrade.Validate(&obj.Spec, v.Runner)
+	errs = append(errs, upgrade.Validate(&obj.Spec, v.Runner)...)
 	if inFlight(old) {
 		for _, path := range changed {
 			errs = append(errs, field.Forbidden(path, fmt.Sprintf("may not change while attempt %d is %s: wait for it to end, "+
@@ -137,6 +141,9 @@ func changedSections(a, b *v1alpha1.DBUpgradeSpec) []*field.Path {
 	}
 	if !equality.Semantic.DeepEqual(a.Runner, b.Runner) {
 		changed = append(changed, spec.Child("runner"))
+	}
+	if a.Mode != b.Mode {
+		changed = append(changed, spec.Child("mode"))
 	}
 	return changed
 }

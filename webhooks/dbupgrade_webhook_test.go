@@ -68,7 +68,7 @@ func TestEditGate(t *testing.T) {
 	everything := func(o *v1alpha1.DBUpgrade) {
 		o.Spec.Migrations.Dir = "/other"
 		o.Spec.Database.Connection.URLSecretRef.Key = "other"
-		o.Spec.Runner.JobHistoryLimit = 1
+		o.Spec.Runner.JobHistoryLimit = new(int32(1))
 	}
 	tests := map[string]struct {
 		phase v1alpha1.AttemptPhase

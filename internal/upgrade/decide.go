@@ -29,6 +29,12 @@ const (
 	maxHistory = 10
 )
 
+// What a spec has where it says nothing and no API server has filled it in.
+const (
+	defaultRetries      = 3
+	defaultHistoryLimit = 3
+)
+
 // Decide says what to do. The first row that matches wins; docs/architecture.md holds the same table.
 func Decide(o Observation) Decision {
 	d := decide(survey(o))
@@ -66,6 +72,8 @@ func decide(s scene) Decision {
 		return s.initializing("16 attempt without Job", Action{Kind: CreateJob})
 	case s.obj.Status.Revision == s.revision:
 		return s.settle("9 applied", s.complete())
+	case s.planned():
+		return s.settle("9 planned", s.plan())
 	// Rows 10 and 11, bake and post-checks, belong here.
 	case s.failedAsItStands() && needsPerson(s.attempt):
 		return s.settle("12 failed", s.failure())

@@ -29,6 +29,9 @@ func attempted(phase v1alpha1.AttemptPhase) builders.Option {
 		o.Status.Attempt = &v1alpha1.AttemptStatus{
 			Number: 1, Revision: upgrade.Revision(&o.Spec), Generation: o.Generation, Job: upgrade.JobName(o, 1), JobUID: "job-1", Phase: phase, Since: at(0),
 		}
+		if o.Spec.Mode == v1alpha1.ModePlan {
+			o.Status.Attempt.Mode = v1alpha1.ModePlan
+		}
 	}
 }
 
@@ -83,6 +86,28 @@ func misspelt(o *v1alpha1.DBUpgrade) {
 
 func askAgain(o *v1alpha1.DBUpgrade) {
 	o.Annotations = map[string]string{v1alpha1.AnnotationRetry: "again"}
+}
+
+// resolvedBy annotates with a way out of doubt.
+func resolvedBy(value string) builders.Option {
+	return func(o *v1alpha1.DBUpgrade) { o.Annotations = map[string]string{v1alpha1.AnnotationResolve: value} }
+}
+
+// toPlan and toApply switch the mode. Before attempted, they say what the attempt is for.
+func toPlan(o *v1alpha1.DBUpgrade) {
+	o.Generation++
+	o.Spec.Mode = v1alpha1.ModePlan
+}
+
+func toApply(o *v1alpha1.DBUpgrade) {
+	o.Generation++
+	o.Spec.Mode = v1alpha1.ModeApply
+}
+
+// isPlanned says that the present spec has been planned, by attempt 1.
+func isPlanned(o *v1alpha1.DBUpgrade) {
+	attempted(v1alpha1.AttemptSucceeded)(o)
+	o.Status.Attempt.Reason, o.Status.Attempt.Message = v1alpha1.ReasonPlanComplete, "Files to be applied: 3"
 }
 
 func deleted(o *v1alpha1.DBUpgrade) { o.DeletionTimestamp = ptr.To(at(1)) }
@@ -270,6 +295,37 @@ func TestRows(t *testing.T) {
 		"failed, suspended":      {obj: of(failedFor(v1alpha1.StatementFailed, 0), unfinalized, suspend), row: "14 suspended", do: "[]", reason: "Suspended", on: blocked},
 		"failed, resumed":        {obj: of(failedFor(v1alpha1.StatementFailed, 0), unfinalized, suspend, resume), row: "16 start", do: "[AddFinalizer]", reason: "Initializing", on: progressing},
 
+		"linted":                         {obj: of(failedFor(v1alpha1.LintFailed, 0), unfinalized), row: "12 failed", do: "[]", reason: "LintFailed", on: degraded},
+		"in doubt, resolved":             {obj: of(failedFor(v1alpha1.InDoubt, 0), unfinalized, resolvedBy("redo:ABCDEF23")), row: "16 start", do: "[AddFinalizer]", reason: "Initializing", on: progressing},
+		"in doubt, resolved by nonsense": {obj: of(failedFor(v1alpha1.InDoubt, 0), unfinalized, resolvedBy("redo it")), row: "12 failed", do: "[]", reason: "InDoubt", on: degraded},
+		"not in doubt, resolved":         {obj: of(failedFor(v1alpha1.StatementFailed, 0), unfinalized, resolvedBy("redo:ABCDEF23")), row: "12 failed", do: "[]", reason: "JobFailed", on: degraded},
+		"in doubt, resolved before": {obj: of(failedFor(v1alpha1.InDoubt, 0), unfinalized, resolvedBy("redo:ABCDEF23"), func(o *v1alpha1.DBUpgrade) { o.Status.Attempt.Resolve = "redo:ABCDEF23" }),
+			row: "12 failed", do: "[]", reason: "InDoubt", on: degraded},
+
+		"planned":                  {obj: of(toPlan, isPlanned), row: "9 planned", do: "[ReleaseLock RemoveFinalizer]", reason: "PlanComplete", on: "Accepted"},
+		"planned, nothing to do":   {obj: of(toPlan, isPlanned, unfinalized), now: 1 << 20, row: "9 planned", do: "[]", reason: "PlanComplete", on: "Accepted"},
+		"planned, its pod goes on": {obj: of(toPlan, isPlanned), jobs: []upgrade.Job{seenJob(1, upgrade.StageDone, with(success), alive)}, now: 30, row: "9 planned", do: "[]", reason: "PlanComplete", on: "Accepted", wait: 99 * time.Second},
+		"planned, resolved":        {obj: of(toPlan, isPlanned, unfinalized, resolvedBy("redo:ABCDEF23")), row: "9 planned", do: "[]", reason: "PlanComplete", on: "Accepted"},
+		"planned, asked again":     {obj: of(toPlan, isPlanned, unfinalized, askAgain), row: "16 start", do: "[AddFinalizer]", reason: "Initializing", on: progressing},
+		"planned, another image":   {obj: of(toPlan, isPlanned, unfinalized, edited), row: "16 start", do: "[AddFinalizer]", reason: "Initializing", on: progressing},
+		"planned, now apply":       {obj: of(toPlan, isPlanned, unfinalized, toApply), row: "16 start", do: "[AddFinalizer]", reason: "Initializing", on: progressing},
+		"planned, suspended":       {obj: of(toPlan, isPlanned, unfinalized, suspend), row: "14 suspended", do: "[]", reason: "Suspended", on: blocked},
+		"planned, deleted":         {obj: of(toPlan, isPlanned, deleted), row: "2 deleting", do: "[ReleaseLock RemoveFinalizer]"},
+		"planning succeeds":        {obj: of(toPlan, attempted(v1alpha1.AttemptRunning)), jobs: []upgrade.Job{seenJob(1, 0, with(success))}, row: "3 outcome", do: "[]", reason: "PlanComplete", on: "Accepted"},
+		"planning fails":           {obj: of(toPlan, attempted(v1alpha1.AttemptRunning)), jobs: []upgrade.Job{seenJob(1, 0, with(refused))}, row: "3 outcome", do: "[]", reason: "JobFailed", on: degraded},
+		"planning, overtaken":      {obj: of(toPlan, attempted(v1alpha1.AttemptRunning), toApply), jobs: []upgrade.Job{seenJob(1, 0, with(success))}, row: "3 outcome", do: "[]", reason: "Initializing", on: progressing},
+		"plan failed":              {obj: of(toPlan, failedFor(v1alpha1.LintFailed, 0), unfinalized), row: "12 failed", do: "[]", reason: "LintFailed", on: degraded},
+		"plan failed, now apply":   {obj: of(toPlan, failedFor(v1alpha1.LintFailed, 0), unfinalized, toApply), row: "16 start", do: "[AddFinalizer]", reason: "Initializing", on: progressing},
+		"plan waiting":             {obj: of(toPlan, failedFor(v1alpha1.LockTimeout, 1)), now: 4, row: "13 waiting to try again", do: "[ReleaseLock RemoveFinalizer]", reason: "WaitingForLock", on: blocked, wait: 6 * time.Second},
+		"pending plan, now apply":  {obj: of(toPlan, attempted(v1alpha1.AttemptPending), toApply), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "6 unwanted", do: "[]", reason: "Initializing", on: progressing},
+		"pending, now plan":        {obj: of(attempted(v1alpha1.AttemptPending), toPlan), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "6 unwanted", do: "[]", reason: "Initializing", on: progressing},
+		"applied, now plan":        {obj: of(isApplied, unfinalized, toPlan), row: "9 applied", do: "[]", reason: "MigrationComplete", on: "Accepted Ready"},
+		"applied, next one planned": {obj: of(isApplied, edited, toPlan, func(o *v1alpha1.DBUpgrade) {
+			applied := o.Status.Revision
+			isPlanned(o)
+			o.Status.Revision = applied
+		}, unfinalized), row: "9 planned", do: "[]", reason: "PlanComplete", on: "Accepted"},
+
 		"waiting":                  {obj: of(failedFor(v1alpha1.LockTimeout, 1)), now: 4, row: "13 waiting to try again", do: "[ReleaseLock RemoveFinalizer]", reason: "WaitingForLock", on: blocked, wait: 6 * time.Second},
 		"waiting, stuck before":    {obj: of(stuckFor("SecretNotFound", 1)), now: 4, row: "13 waiting to try again", do: "[ReleaseLock RemoveFinalizer]", reason: "SecretNotFound", on: stalled, wait: 6 * time.Second},
 		"stuck, its Job is there":  {obj: of(stuckFor("SecretNotFound", 1)), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "13 waiting to try again", do: "[StopJob]", reason: "SecretNotFound", on: stalled, wait: 10 * time.Second},
@@ -385,7 +441,7 @@ func TestActionsNameTheirJobs(t *testing.T) {
 		want []string
 	}{
 		"history beyond three, oldest first, none twice": {of(isApplied, latest), five, []string{"PruneJob job-1", "ReleaseLock job-5", "RemoveFinalizer "}},
-		"no history": {of(isApplied, latest, func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = 0 }), five,
+		"no history": {of(isApplied, latest, func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = ptr.To[int32](0) }), five,
 			[]string{"PruneJob job-1", "PruneJob job-2", "PruneJob job-4", "PruneJob job-5", "ReleaseLock job-5", "RemoveFinalizer "}},
 		"all strays":  {of(attempted(v1alpha1.AttemptPending)), []upgrade.Job{seenJob(0, upgrade.StagePending), seenJob(1, upgrade.StagePending), seenJob(-1, upgrade.StageNew)}, []string{"StopJob job--1", "StopJob job-0"}},
 		"release":     {of(attempted(v1alpha1.AttemptNew)), []upgrade.Job{seenJob(1, upgrade.StageNew)}, []string{"TakeLock job-1", "ReleaseJob job-1"}},
@@ -485,7 +541,7 @@ func TestBackoff(t *testing.T) {
 // TestStalledAfterRetries: infrastructureRetries failures are borne in silence; the next one calls for a person, and attempts go on.
 func TestStalledAfterRetries(t *testing.T) {
 	for retries, from := range map[int32]int32{0: 1, 1: 2, 3: 4} {
-		obj := builders.DBUpgrade(func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.InfrastructureRetries = retries }, attempted(v1alpha1.AttemptRunning))
+		obj := builders.DBUpgrade(func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.InfrastructureRetries = &retries }, attempted(v1alpha1.AttemptRunning))
 		for n := int32(1); n < 8; n++ {
 			a := obj.Status.Attempt
 			job := seenJob(a.Number, 0, with(cutOff), finished, func(j *upgrade.Job) { j.UID = a.JobUID })
@@ -545,6 +601,98 @@ func TestRetryOnce(t *testing.T) {
 	}
 }
 
+// TestResolveOnce: one way out makes one attempt, which has it latched; a text that is none never gets into status.
+func TestResolveOnce(t *testing.T) {
+	inDoubt := func(o *v1alpha1.DBUpgrade) {
+		o.Status.Attempt.Phase, o.Status.Attempt.Reason = v1alpha1.AttemptFailed, v1alpha1.ReasonInDoubt
+	}
+	obj := builders.DBUpgrade(failedFor(v1alpha1.InDoubt, 0), unfinalized, resolvedBy("redo:ABCDEF23"))
+	d := decide(t, 1, obj)
+	if d.Row != "16 start" || d.Status.Attempt.Resolve != "redo:ABCDEF23" {
+		t.Fatalf("row %q, attempt %+v", d.Row, d.Status.Attempt)
+	}
+	obj.Status = d.Status
+	inDoubt(obj)
+	if d := decide(t, 2, obj); d.Row != "12 failed" {
+		t.Errorf("the same value once more: row %q", d.Row)
+	}
+	resolvedBy("skip:ABCDEF23")(obj)
+	if d := decide(t, 3, obj); d.Row != "16 start" || d.Status.Attempt.Resolve != "skip:ABCDEF23" {
+		t.Errorf("another way: row %q, attempt %+v", d.Row, d.Status.Attempt)
+	}
+	for _, value := range []string{"--dir=/", strings.Repeat("redo:", 1<<16), "redo:ABCDEF23 "} {
+		obj := builders.DBUpgrade(failedFor(v1alpha1.StatementFailed, 0), unfinalized, edited, resolvedBy(value))
+		if d := decide(t, 1, obj); d.Row != "16 start" || d.Status.Attempt.Resolve != "" {
+			t.Errorf("%.20q: row %q, attempt %+v", value, d.Row, d.Status.Attempt)
+		}
+	}
+}
+
+// TestWayOut: a failure in doubt comes with the command to type, where the runner has said its ID, and with no other.
+func TestWayOut(t *testing.T) {
+	const command = ". If it took no effect: kubectl annotate dbu --namespace team app dbupgrade.subbug.learning/resolve=redo:ABCDEF23 --overwrite; if it did, the same with skip:ABCDEF23"
+	for words, want := range map[string]string{
+		"dbupgrade: in doubt: ABCDEF23: 2.sql":              command,
+		"go on with redo:ABCDEF23 or with skip:ABCDEF23":    command,
+		"dbupgrade: in doubt: ABCDEF234: 2.sql":             "",
+		"DATABASE FUNCTION":                                 "",
+		"dbupgrade: in doubt: " + strings.Repeat("A", 1000): "",
+	} {
+		for class, has := range map[v1alpha1.FailureClass]bool{v1alpha1.InDoubt: true, v1alpha1.StatementFailed: false} {
+			obj := builders.DBUpgrade(attempted(v1alpha1.AttemptRunning))
+			job := seenJob(1, 0, with(outcome(class, words, failure(class, words))))
+			first := decide(t, 1, obj, job)
+			obj.Status = first.Status
+			if !has {
+				want = ""
+			}
+			if got := ready(first.Status).Message; got != result.Cut(words+want, 2048) {
+				t.Errorf("%s: %q", class, got)
+			}
+			if later := decide(t, 2, obj, job); ready(later.Status).Message != ready(first.Status).Message {
+				t.Errorf("%s: later %q", class, ready(later.Status).Message)
+			}
+		}
+	}
+}
+
+// TestPlanLatchesNothing: a plan leaves what is known of the database, and what is applied, as it was, however it ends.
+func TestPlanLatchesNothing(t *testing.T) {
+	before := func(o *v1alpha1.DBUpgrade) {
+		o.Status.Revision, o.Status.Migration = "applied", &v1alpha1.MigrationStatus{CurrentVersion: "1", TargetVersion: "1", Total: 1}
+	}
+	plan := result.Result{Migration: &v1alpha1.MigrationStatus{CurrentVersion: "1", TargetVersion: "3", Pending: 2, Total: 3, Planned: []v1alpha1.PlannedFile{{Version: "2"}, {Version: "3"}}}}
+	for name, c := range map[string]struct {
+		outcome upgrade.Outcome
+		want    *v1alpha1.MigrationStatus
+	}{
+		"planned":     {succeeded("Files to be applied: 2", plan), plan.Migration},
+		"lost report": {upgrade.Outcome{Succeeded: true, Message: "lost"}, &v1alpha1.MigrationStatus{CurrentVersion: "1"}},
+		"cut off":     {cutOff, &v1alpha1.MigrationStatus{CurrentVersion: "1", Failure: cutOff.Result.Failure()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			obj := builders.DBUpgrade(toPlan, attempted(v1alpha1.AttemptRunning), before)
+			status := decide(t, 1, obj, seenJob(1, 0, with(c.outcome))).Status
+			if diff := cmp.Diff(c.want, status.Migration); diff != "" {
+				t.Error(diff)
+			}
+			if status.Revision != "applied" || status.History[0].Mode != v1alpha1.ModePlan {
+				t.Errorf("revision %q, history %+v", status.Revision, status.History[0])
+			}
+		})
+	}
+	// Back at what is applied, nothing is said of a plan of something else, not even of one that failed.
+	for name, ended := range map[string]builders.Option{"planned": isPlanned, "failed": failedFor(v1alpha1.StatementFailed, 0)} {
+		obj := builders.DBUpgrade(toPlan, edited, ended, builders.Image("registry.test/app:v1"), func(o *v1alpha1.DBUpgrade) {
+			o.Generation++
+			o.Status.Revision = upgrade.Revision(&o.Spec)
+		}, unfinalized)
+		if d := decide(t, 1, obj); d.Row != "9 applied" || ready(d.Status).Message != "The migrations are applied" {
+			t.Errorf("%s: row %q, %q", name, d.Row, ready(d.Status).Message)
+		}
+	}
+}
+
 // TestThereAndBack goes from spec A, which is applied, to B and back to A.
 func TestThereAndBack(t *testing.T) {
 	back := func(o *v1alpha1.DBUpgrade) { builders.Image("registry.test/app:v1")(o); o.Generation++ }
@@ -578,12 +726,16 @@ func TestAdoption(t *testing.T) {
 	wiped := func(o *v1alpha1.DBUpgrade) { o.Status = v1alpha1.DBUpgradeStatus{} }
 	sixth := func(o *v1alpha1.DBUpgrade) { o.Status.Attempt.Number, o.Status.Attempt.JobUID = 6, "job-6" }
 	marked := func(j *upgrade.Job) { j.Retry = "again" }
+	planning := func(j *upgrade.Job) { j.Retry, j.Resolve, j.Mode = "again", "redo:ABCDEF23", v1alpha1.ModePlan }
 	for name, c := range map[string]struct {
 		obj   []builders.Option
 		jobs  []upgrade.Job
 		row   string
 		phase v1alpha1.AttemptPhase
 	}{
+		"planned":             {of(toPlan, wiped), []upgrade.Job{seenJob(7, 0, with(success), finished, planning)}, "3 outcome", v1alpha1.AttemptSucceeded},
+		"planned, now apply":  {of(wiped), []upgrade.Job{seenJob(7, 0, with(success), finished, planning)}, "3 outcome", v1alpha1.AttemptSucceeded},
+		"planning":            {of(toPlan, wiped), []upgrade.Job{seenJob(7, upgrade.StageRunning, planning)}, "4 running", v1alpha1.AttemptRunning},
 		"running":             {of(wiped), []upgrade.Job{seenJob(7, upgrade.StageRunning, marked)}, "4 running", v1alpha1.AttemptRunning},
 		"pending":             {of(wiped), []upgrade.Job{seenJob(7, upgrade.StagePending, marked)}, "7 pending", v1alpha1.AttemptPending},
 		"new":                 {of(wiped), []upgrade.Job{seenJob(7, upgrade.StageNew, marked)}, "8 new", v1alpha1.AttemptNew},
@@ -592,10 +744,14 @@ func TestAdoption(t *testing.T) {
 		"rolled back":         {of(attempted(v1alpha1.AttemptPending), sixth), []upgrade.Job{seenJob(6, 0, with(cutOff), finished), seenJob(7, upgrade.StageRunning, marked)}, "4 running", v1alpha1.AttemptRunning},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := decide(t, 1, builders.DBUpgrade(c.obj...), c.jobs...)
+			obj := builders.DBUpgrade(c.obj...)
+			d := decide(t, 1, obj, c.jobs...)
 			a := d.Status.Attempt
 			if d.Row != c.row || a == nil || a.Phase != c.phase {
 				t.Fatalf("row %q, attempt %+v", d.Row, a)
+			}
+			if ready(d.Status).Reason == v1alpha1.ReasonPlanComplete && obj.Spec.Mode != v1alpha1.ModePlan {
+				t.Error("a plan is the end, and another end is asked for")
 			}
 			if a.Number != 7 || a.Job != seenJob(7, 0).Name || a.Generation != 1 || a.Retry != "again" {
 				t.Errorf("got %+v", a)
@@ -603,7 +759,11 @@ func TestAdoption(t *testing.T) {
 			if a.JobUID != "job-7" {
 				t.Errorf("the Job's UID is not latched: %+v", a)
 			}
-			if applied := d.Status.Revision != ""; applied != (c.phase == v1alpha1.AttemptSucceeded) {
+			job := slices.MaxFunc(c.jobs, func(a, b upgrade.Job) int { return int(a.Attempt - b.Attempt) })
+			if a.Mode != job.Mode || a.Resolve != job.Resolve {
+				t.Errorf("mode %q, resolve %q", a.Mode, a.Resolve)
+			}
+			if applied := d.Status.Revision != ""; applied != (c.phase == v1alpha1.AttemptSucceeded && job.Mode != v1alpha1.ModePlan) {
 				t.Errorf("revision %q", d.Status.Revision)
 			}
 		})

@@ -30,6 +30,8 @@ const (
 	migrationsMount  = "/work"
 	pullSecretsMount = "/pull-secrets"
 	imageMount       = "/image"
+	tlsMount         = "/tls"
+	authoritiesFile  = "ca.crt"
 )
 
 // Labels of Jobs and their pods. Users cannot override them, so network policies may select by them.
@@ -48,6 +50,7 @@ const (
 	annotationAttempt    = "dbupgrade.subbug.learning/attempt"
 	annotationRevision   = "dbupgrade.subbug.learning/revision"
 	annotationGeneration = "dbupgrade.subbug.learning/generation"
+	annotationMode       = "dbupgrade.subbug.learning/mode"
 )
 
 // startAllowance is added to the Job's own deadline for scheduling, image pulls and fetching, in seconds. The runner keeps the user's deadline
@@ -101,10 +104,12 @@ func BuildJob(obj *v1alpha1.DBUpgrade, config RunnerConfig) *batchv1.Job {
 			Namespace: obj.Namespace,
 			Labels:    labels,
 			Annotations: map[string]string{
-				annotationAttempt:        strconv.FormatInt(attempt.Number, 10),
-				annotationRevision:       attempt.Revision,
-				annotationGeneration:     strconv.FormatInt(attempt.Generation, 10),
-				v1alpha1.AnnotationRetry: attempt.Retry,
+				annotationAttempt:          strconv.FormatInt(attempt.Number, 10),
+				annotationRevision:         attempt.Revision,
+				annotationGeneration:       strconv.FormatInt(attempt.Generation, 10),
+				annotationMode:             string(cmp.Or(attempt.Mode, v1alpha1.ModeApply)),
+				v1alpha1.AnnotationRetry:   attempt.Retry,
+				v1alpha1.AnnotationResolve: attempt.Resolve,
 			},
 		},
 		Spec: batchv1.JobSpec{
@@ -193,16 +198,17 @@ func podSpec(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.PodSpec {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Containers: []corev1.Container{migrateContainer(obj, config)},
+		Volumes:    authorities(obj),
 	}
 	if obj.Spec.Migrations.Extraction == v1alpha1.ExtractionImageVolume {
-		spec.Volumes = []corev1.Volume{{
+		spec.Volumes = append(spec.Volumes, corev1.Volume{
 			Name:         "image",
 			VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: obj.Spec.Migrations.Image}},
-		}}
+		})
 		return spec
 	}
 	spec.InitContainers = append(exportContainers(obj, config), fetchContainer(obj, config))
-	spec.Volumes = append([]corev1.Volume{emptyDir("work", "128Mi")}, upstreamVolumes(obj, config)...)
+	spec.Volumes = append(append(spec.Volumes, emptyDir("work", "128Mi")), upstreamVolumes(obj, config)...)
 	for i, secret := range obj.Spec.Migrations.ImagePullSecrets {
 		spec.Volumes = append(spec.Volumes, corev1.Volume{
 			Name:         pullSecretVolume(i),
@@ -210,6 +216,27 @@ func podSpec(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.PodSpec {
 		})
 	}
 	return spec
+}
+
+// authorities is the volume of the certificates that the connection is verified by, where the spec names some. A ConfigMap that is missing, or lacks the
+// key, keeps no pod from starting: the runner says so, in words that get into status.
+func authorities(obj *v1alpha1.DBUpgrade) []corev1.Volume {
+	ref := authoritiesRef(obj)
+	if ref == nil {
+		return nil
+	}
+	return []corev1.Volume{{Name: "tls", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+		LocalObjectReference: corev1.LocalObjectReference{Name: ref.Name},
+		Items:                []corev1.KeyToPath{{Key: cmp.Or(ref.Key, authoritiesFile), Path: authoritiesFile}},
+		Optional:             ptr.To(true),
+	}}}}
+}
+
+func authoritiesRef(obj *v1alpha1.DBUpgrade) *v1alpha1.ConfigMapKeyRef {
+	if tls := obj.Spec.Database.TLS; tls != nil {
+		return tls.CAConfigMapRef
+	}
+	return nil
 }
 
 func emptyDir(name, limit string) corev1.Volume {
@@ -272,6 +299,9 @@ func migrateContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Conta
 		source = corev1.VolumeMount{Name: "image", MountPath: imageMount, ReadOnly: true}
 	}
 	c.VolumeMounts = append(c.VolumeMounts, source)
+	if authoritiesRef(obj) != nil {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "tls", MountPath: tlsMount, ReadOnly: true})
+	}
 	if connection := obj.Spec.Database.Connection; connection != nil {
 		c.Env = append(c.Env, corev1.EnvVar{Name: "DATABASE_URL", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: connection.URLSecretRef.Name},
@@ -281,18 +311,72 @@ func migrateContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Conta
 	return c
 }
 
+// migrateArgs are the runner's; docs/runner.md describes them. What is not set is left to its defaults.
 func migrateArgs(obj *v1alpha1.DBUpgrade, config RunnerConfig) []string {
-	args := []string{"migrate", "--dir=" + migrationsMount}
-	if obj.Spec.Migrations.Extraction == v1alpha1.ExtractionImageVolume {
-		args = []string{"migrate", "--image-root=" + imageMount, "--dir=" + literal(cmp.Or(obj.Spec.Migrations.Dir, DefaultDir))}
+	attempt, migrations, apply := obj.Status.Attempt, obj.Spec.Migrations, obj.Spec.Migrations.Apply
+	args := arguments{"migrate"}
+	if attempt.Mode == v1alpha1.ModePlan {
+		args = arguments{"plan"}
+	}
+	if migrations.Extraction == v1alpha1.ExtractionImageVolume {
+		args.flag("image-root", imageMount)
+		args.flag("dir", cmp.Or(migrations.Dir, DefaultDir))
+	} else {
+		args.flag("dir", migrationsMount)
+	}
+	args.flag("format", unless(migrations.Format, v1alpha1.FormatAtlas))
+	args.flag("lint", unless(migrations.Lint, v1alpha1.LintWarn))
+	args.flag("baseline", apply.Baseline)
+	args.toggle("allow-dirty", apply.AllowDirty)
+	args.flag("exec-order", unless(apply.ExecOrder, v1alpha1.ExecOrderLinear))
+	args.flag("tx-mode", unless(apply.TxMode, v1alpha1.TxModeFile))
+	args.flag("revisions-schema", apply.RevisionsSchema)
+	args.flag("to-version", apply.ToVersion)
+	args.flag("lock-timeout", cmp.Or(duration(apply.LockTimeout), config.LockTimeout))
+	args.flag("statement-lock-timeout", duration(apply.StatementLockTimeout))
+	args.flag("statement-timeout", duration(apply.StatementTimeout))
+	args.flag("resolve", attempt.Resolve)
+	if tls := obj.Spec.Database.TLS; tls != nil {
+		args.flag("tls-mode", string(tls.Mode))
+	}
+	if authoritiesRef(obj) != nil {
+		args.flag("tls-ca", tlsMount+"/"+authoritiesFile)
 	}
 	if deadline := obj.Spec.Runner.ActiveDeadlineSeconds; deadline != nil {
-		args = append(args, fmt.Sprintf("--deadline=%ds", *deadline))
-	}
-	if config.LockTimeout != "" {
-		args = append(args, "--lock-timeout="+config.LockTimeout)
+		args.flag("deadline", fmt.Sprintf("%ds", *deadline))
 	}
 	return args
+}
+
+// arguments of a container. Each flag is one, so that no value can be taken for another flag.
+type arguments []string
+
+// flag with a value, left out where that is empty.
+func (a *arguments) flag(name, value string) {
+	if value != "" {
+		*a = append(*a, "--"+name+"="+literal(value))
+	}
+}
+
+func (a *arguments) toggle(name string, on bool) {
+	if on {
+		*a = append(*a, "--"+name)
+	}
+}
+
+// unless is a value as text, empty where it is the default.
+func unless[T ~string](value, fallback T) string {
+	if value == fallback {
+		return ""
+	}
+	return string(value)
+}
+
+func duration(d *metav1.Duration) string {
+	if d == nil {
+		return ""
+	}
+	return d.Duration.String()
 }
 
 func container(name string, obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Container {

@@ -11,10 +11,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/ptr"
@@ -26,11 +28,15 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/tests/builders"
 )
 
-// everything sets every field of the spec that shapes a Job.
+// everything sets every field of the spec that shapes a Job, but for those that only the runner knows.
 func everything(o *v1alpha1.DBUpgrade) {
 	o.Spec.Migrations.Image = "registry.test/app:v1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	o.Spec.Migrations.Dir = "/db/migrations"
 	o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "registry"}, {Name: "mirror"}}
+	o.Spec.Migrations.Format = v1alpha1.FormatGoose
+	o.Spec.Migrations.Apply = v1alpha1.ApplySpec{
+		Baseline: "20260101", ExecOrder: v1alpha1.ExecOrderNonLinear, TxMode: v1alpha1.TxModeAll, RevisionsSchema: "history", LockTimeout: after(time.Minute),
+	}
 	r := &o.Spec.Runner
 	r.ActiveDeadlineSeconds = ptr.To[int64](3600)
 	r.TerminationGracePeriodSeconds = 120
@@ -44,6 +50,16 @@ func everything(o *v1alpha1.DBUpgrade) {
 	r.PodAnnotations = map[string]string{"sidecar.istio.io/inject": "false"}
 }
 
+// ofTheRunner sets those.
+func ofTheRunner(o *v1alpha1.DBUpgrade) {
+	o.Spec.Migrations.Lint = v1alpha1.LintEnforce
+	apply := &o.Spec.Migrations.Apply
+	apply.ToVersion, apply.StatementLockTimeout, apply.StatementTimeout = "20260707", after(3*time.Second), after(time.Hour)
+	o.Spec.Database.TLS = &v1alpha1.TLSSpec{Mode: v1alpha1.TLSVerifyFull, CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "authorities", Key: "db.pem"}}
+}
+
+func after(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
+
 var fullConfig = upgrade.RunnerConfig{
 	Image: "operator.test/runner:v1", ImagePullPolicy: corev1.PullIfNotPresent, PlainHTTP: true,
 	AllowedImagePrefixes: []string{"registry.test/", "mirror.test/app"}, LockTimeout: "10s",
@@ -56,7 +72,8 @@ func build(config upgrade.RunnerConfig, options ...builders.Option) *batchv1.Job
 // TestBuildJobGolden shows a whole Job with everything in it, to be read by people.
 func TestBuildJobGolden(t *testing.T) {
 	for name, job := range map[string]*batchv1.Job{
-		"job": build(fullConfig, everything), "job-upstream": build(upstreamConfig(), everything), "job-image-volume": build(fullConfig, everything, imageVolume),
+		"job": build(fullConfig, everything, ofTheRunner), "job-upstream": build(upstreamConfig(), everything),
+		"job-image-volume": build(fullConfig, everything, ofTheRunner, imageVolume),
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := yaml.Marshal(job)
@@ -83,8 +100,8 @@ func TestBuildJobGolden(t *testing.T) {
 // jobs are those whose properties must hold whatever the spec says.
 func jobs() map[string]*batchv1.Job {
 	return map[string]*batchv1.Job{
-		"defaults": build(upgrade.RunnerConfig{Image: "operator.test/runner:v1"}), "everything": build(fullConfig, everything),
-		"upstream": build(upstreamConfig(), everything), "image volume": build(fullConfig, everything, imageVolume),
+		"defaults": build(upgrade.RunnerConfig{Image: "operator.test/runner:v1"}), "everything": build(fullConfig, everything, ofTheRunner),
+		"upstream": build(upstreamConfig(), everything), "image volume": build(fullConfig, everything, ofTheRunner, imageVolume),
 	}
 }
 
@@ -111,8 +128,8 @@ func TestBuildJobRestricted(t *testing.T) {
 				t.Error("it shares something of its host")
 			}
 			for _, v := range spec.Volumes {
-				if v.EmptyDir == nil && v.Secret == nil && v.Image == nil {
-					t.Errorf("volume %s is neither emptyDir nor Secret nor image", v.Name)
+				if v.EmptyDir == nil && v.Secret == nil && v.ConfigMap == nil && v.Image == nil {
+					t.Errorf("volume %s is neither emptyDir nor Secret nor ConfigMap nor image", v.Name)
 				}
 				if v.EmptyDir != nil && v.EmptyDir.SizeLimit == nil {
 					t.Errorf("volume %s has no limit", v.Name)
@@ -166,7 +183,7 @@ func TestBuildJobCredentials(t *testing.T) {
 					t.Errorf("environment of %s: %v, %v", c.Name, c.Env, c.EnvFrom)
 				}
 				for _, m := range c.VolumeMounts {
-					mine := m.Name == "work" && m.ReadOnly || m.Name == "image" && m.ReadOnly || m.Name == "home"
+					mine := m.Name == "work" && m.ReadOnly || m.Name == "image" && m.ReadOnly || m.Name == "tls" && m.ReadOnly || m.Name == "home"
 					if c.Name == upgrade.MigrateContainer && !mine {
 						t.Errorf("migrate mounts %+v", m)
 					}
@@ -213,11 +230,13 @@ func TestBuildJobArguments(t *testing.T) {
 		o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: evil}}
 		o.Spec.Database.Connection.URLSecretRef = v1alpha1.SecretKeyRef{Name: evil, Key: evil}
 		o.Spec.Runner.PodLabels, o.Spec.Runner.PodAnnotations = map[string]string{evil: evil}, map[string]string{evil: evil}
+		o.Spec.Migrations.Apply = v1alpha1.ApplySpec{Baseline: evil, RevisionsSchema: evil, ToVersion: evil}
+		o.Spec.Database.TLS = &v1alpha1.TLSSpec{CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: evil, Key: evil}}
 	})
 	literal := strings.ReplaceAll(evil, "$", "$$") // which the kubelet makes one dollar again, instead of expanding $(NAME)
 	want := map[string][]string{
 		upgrade.FetchContainer:   {"fetch", "--image=--plain-http " + literal, "--dir=" + literal, "--out=/work", "--pull-secret=/pull-secrets/" + evil},
-		upgrade.MigrateContainer: {"migrate", "--dir=/work"},
+		upgrade.MigrateContainer: {"migrate", "--dir=/work", "--baseline=" + literal, "--revisions-schema=" + literal, "--to-version=" + literal, "--tls-ca=/tls/ca.crt"},
 	}
 	for _, c := range containers(job) {
 		if diff := cmp.Diff([]string{"/runner"}, c.Command); diff != "" {
@@ -237,11 +256,13 @@ func TestBuildJobUpstreamArguments(t *testing.T) {
 	const evil = "--platform=$(HOME)"
 	job := build(upgrade.RunnerConfig{Image: "operator.test/runner:v1", CraneImage: "crane", AtlasImage: "atlas"}, func(o *v1alpha1.DBUpgrade) {
 		o.Spec.Migrations.Image, o.Spec.Migrations.Dir = evil, evil
+		o.Spec.Migrations.Apply = v1alpha1.ApplySpec{Baseline: evil, RevisionsSchema: evil}
 	})
 	want := map[string][]string{
-		upgrade.ExportContainer:  {"export", "--", "--platform=$$(HOME)", "/export/image.tar"},
-		upgrade.FetchContainer:   {"fetch", "--image=--platform=$$(HOME)", "--dir=--platform=$$(HOME)", "--out=/work", "--atlas-project=/tmp/atlas.hcl", "--tarball=/export/image.tar"},
-		upgrade.MigrateContainer: {"migrate", "apply", "--config", "file:///tmp/atlas.hcl", "--env", "dbupgrade", "--lock-timeout", "10m"},
+		upgrade.ExportContainer: {"export", "--", "--platform=$$(HOME)", "/export/image.tar"},
+		upgrade.FetchContainer:  {"fetch", "--image=--platform=$$(HOME)", "--dir=--platform=$$(HOME)", "--out=/work", "--atlas-project=/tmp/atlas.hcl", "--tarball=/export/image.tar"},
+		upgrade.MigrateContainer: {"migrate", "apply", "--config", "file:///tmp/atlas.hcl", "--env", "dbupgrade", "--lock-timeout=10m",
+			"--baseline=--platform=$$(HOME)", "--revisions-schema=--platform=$$(HOME)"},
 	}
 	got := map[string][]string{}
 	for _, c := range containers(job) {
@@ -285,6 +306,94 @@ func TestBuildJobFlags(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestBuildJobOptions: each says so in one argument of its own, to the runner and to the Atlas CLI; what is as it would be without saying says nothing.
+func TestBuildJobOptions(t *testing.T) {
+	apply := func(change func(*v1alpha1.ApplySpec)) builders.Option {
+		return func(o *v1alpha1.DBUpgrade) { change(&o.Spec.Migrations.Apply) }
+	}
+	tls := func(mode v1alpha1.TLSMode, ref *v1alpha1.ConfigMapKeyRef) builders.Option {
+		return func(o *v1alpha1.DBUpgrade) { o.Spec.Database.TLS = &v1alpha1.TLSSpec{Mode: mode, CAConfigMapRef: ref} }
+	}
+	for name, c := range map[string]struct {
+		option        builders.Option
+		runner, atlas string // "-" where admission refuses it
+	}{
+		"defaults": {func(o *v1alpha1.DBUpgrade) {
+			o.Spec.Mode, o.Spec.Migrations.Format, o.Spec.Migrations.Lint = v1alpha1.ModeApply, v1alpha1.FormatAtlas, v1alpha1.LintWarn
+			o.Spec.Migrations.Apply = v1alpha1.ApplySpec{ExecOrder: v1alpha1.ExecOrderLinear, TxMode: v1alpha1.TxModeFile}
+		}, "", ""},
+		"format":           {func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Format = v1alpha1.FormatFlyway }, "--format=flyway", "--dir=file:///work?format=flyway"},
+		"lint off":         {func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Lint = v1alpha1.LintOff }, "--lint=Off", ""},
+		"lint":             {func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Lint = v1alpha1.LintEnforce }, "--lint=Enforce", "-"},
+		"baseline":         {apply(func(a *v1alpha1.ApplySpec) { a.Baseline = "20260101" }), "--baseline=20260101", "--baseline=20260101"},
+		"allow dirty":      {apply(func(a *v1alpha1.ApplySpec) { a.AllowDirty = true }), "--allow-dirty", "--allow-dirty"},
+		"order":            {apply(func(a *v1alpha1.ApplySpec) { a.ExecOrder = v1alpha1.ExecOrderLinearSkip }), "--exec-order=linear-skip", "--exec-order=linear-skip"},
+		"transactions":     {apply(func(a *v1alpha1.ApplySpec) { a.TxMode = v1alpha1.TxModeNone }), "--tx-mode=none", "--tx-mode=none"},
+		"history":          {apply(func(a *v1alpha1.ApplySpec) { a.RevisionsSchema = "public" }), "--revisions-schema=public", "--revisions-schema=public"},
+		"last version":     {apply(func(a *v1alpha1.ApplySpec) { a.ToVersion = "3" }), "--to-version=3", "-"},
+		"lock":             {apply(func(a *v1alpha1.ApplySpec) { a.LockTimeout = after(90 * time.Second) }), "--lock-timeout=1m30s", "--lock-timeout=1m30s"},
+		"statement's lock": {apply(func(a *v1alpha1.ApplySpec) { a.StatementLockTimeout = after(1500 * time.Millisecond) }), "--statement-lock-timeout=1.5s", "-"},
+		"statement":        {apply(func(a *v1alpha1.ApplySpec) { a.StatementTimeout = after(2 * time.Hour) }), "--statement-timeout=2h0m0s", "-"},
+		"TLS":              {tls(v1alpha1.TLSRequire, nil), "--tls-mode=Require", "-"},
+		"authorities":      {tls("", &v1alpha1.ConfigMapKeyRef{Name: "ca"}), "--tls-ca=/tls/ca.crt", "-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := func(config upgrade.RunnerConfig) string {
+				return strings.Join(build(config, c.option).Spec.Template.Spec.Containers[0].Args, " ")
+			}
+			if got, want := args(upgrade.RunnerConfig{}), strings.TrimSpace("migrate --dir=/work "+c.runner); got != want {
+				t.Errorf("runner: %s", got)
+			}
+			upstream := upgrade.RunnerConfig{AtlasImage: "atlas"}
+			if refused := len(upgrade.Validate(&builders.DBUpgrade(c.option).Spec, upstream)) > 0; refused != (c.atlas == "-") {
+				t.Errorf("refused for the Atlas CLI: %v", refused)
+			}
+			if c.atlas == "-" {
+				return
+			}
+			got := strings.TrimPrefix(args(upstream), "migrate apply --config file:///tmp/atlas.hcl --env dbupgrade ")
+			if got = strings.TrimSpace(strings.Replace(got, "--lock-timeout=10m", "", 1)); got != c.atlas {
+				t.Errorf("Atlas CLI: %s", got)
+			}
+		})
+	}
+}
+
+// TestBuildJobOfAnAttempt: what the attempt has latched decides, not what the spec and the annotations say by now.
+func TestBuildJobOfAnAttempt(t *testing.T) {
+	job := upgrade.BuildJob(builders.DBUpgrade(attempted(v1alpha1.AttemptNew), func(o *v1alpha1.DBUpgrade) {
+		o.Status.Attempt.Mode, o.Status.Attempt.Resolve = v1alpha1.ModePlan, "redo:ABCDEF23"
+		o.Spec.Mode, o.Annotations = v1alpha1.ModeApply, map[string]string{v1alpha1.AnnotationResolve: "skip:ABCDEF23"}
+	}), fullConfig)
+	if diff := cmp.Diff([]string{"plan", "--dir=/work", "--lock-timeout=10s", "--resolve=redo:ABCDEF23"}, job.Spec.Template.Spec.Containers[0].Args); diff != "" {
+		t.Error(diff)
+	}
+	if read := upgrade.ReadJob(job, nil, nil); read.Mode != v1alpha1.ModePlan || read.Resolve != "redo:ABCDEF23" {
+		t.Errorf("read back: %+v", read)
+	}
+}
+
+// TestBuildJobAuthorities: they are mounted where the database is talked to, and their absence keeps no pod from starting.
+func TestBuildJobAuthorities(t *testing.T) {
+	for key, want := range map[string]string{"": "ca.crt", "db.pem": "db.pem"} {
+		job := build(fullConfig, func(o *v1alpha1.DBUpgrade) {
+			o.Spec.Database.TLS = &v1alpha1.TLSSpec{CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "authorities", Key: key}}
+		})
+		volume := corev1.Volume{Name: "tls", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "authorities"}, Items: []corev1.KeyToPath{{Key: want, Path: "ca.crt"}}, Optional: ptr.To(true),
+		}}}
+		if !slices.ContainsFunc(job.Spec.Template.Spec.Volumes, func(v corev1.Volume) bool { return cmp.Equal(v, volume) }) {
+			t.Errorf("volumes %+v", job.Spec.Template.Spec.Volumes)
+		}
+		for _, c := range containers(job) {
+			mount := corev1.VolumeMount{Name: "tls", MountPath: "/tls", ReadOnly: true}
+			if mounted := slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return cmp.Equal(m, mount) }); mounted != (c.Name == upgrade.MigrateContainer) {
+				t.Errorf("%s mounts %+v", c.Name, c.VolumeMounts)
+			}
+		}
 	}
 }
 

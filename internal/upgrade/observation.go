@@ -45,11 +45,13 @@ type Job struct {
 	ResourceVersion string
 	CreatedAt       time.Time
 
-	// Attempt, Revision, Generation and Retry are those that the Job was made with.
+	// Attempt, Revision, Generation, Retry, Resolve and Mode are those that the Job was made with.
 	Attempt    int64
 	Revision   string
 	Generation int64
 	Retry      string
+	Resolve    string
+	Mode       v1alpha1.Mode
 
 	Stage Stage
 	// Outcome of the attempt, where Stage is StageDone.

@@ -30,6 +30,8 @@ func ReadJob(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) Job {
 		Revision:    job.Annotations[annotationRevision],
 		Generation:  annotatedNumber(job, annotationGeneration),
 		Retry:       job.Annotations[v1alpha1.AnnotationRetry],
+		Resolve:     job.Annotations[v1alpha1.AnnotationResolve],
+		Mode:        latched(v1alpha1.Mode(job.Annotations[annotationMode])),
 		Terminating: job.DeletionTimestamp != nil,
 	}
 	ended, failure := terminalCondition(job)
@@ -43,13 +45,13 @@ func ReadJob(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) Job {
 	suspended := job.Spec.Suspend != nil && *job.Spec.Suspend
 	switch {
 	case j.Finished:
-		j.Stage, j.Outcome = StageDone, outcomeOfCondition(job, failure)
+		j.Stage, j.Outcome = StageDone, outcomeOfCondition(job, failure, j.Mode)
 	case j.Stage == StageRunning:
 	case suspended && len(pods) == 0:
 		j.Stage = StageNew
 	default:
 		j.Stage = StagePending
-		j.Trouble, j.Held = trouble(job, pods, events)
+		j.Trouble, j.Held = trouble(job, pods, events, j.Mode)
 	}
 	return j
 }
@@ -59,7 +61,7 @@ func ReadJob(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) Job {
 func VanishedJob(attempt *v1alpha1.AttemptStatus, pods []corev1.Pod) Job {
 	j := Job{
 		Name: attempt.Job, UID: attempt.JobUID, Attempt: attempt.Number, Revision: attempt.Revision,
-		Generation: attempt.Generation, Retry: attempt.Retry,
+		Generation: attempt.Generation, Retry: attempt.Retry, Resolve: attempt.Resolve, Mode: attempt.Mode,
 	}
 	j.readPods(nil, pods, true)
 	switch {
@@ -113,7 +115,7 @@ func (j *Job) readPods(job *batchv1.Job, pods []corev1.Pod, ended bool) {
 	}
 	for i := range pods {
 		pod := &pods[i]
-		outcome, known := outcomeOfPod(pod)
+		outcome, known := outcomeOfPod(pod, j.Mode)
 		final := outcome.Succeeded || !outcome.Class.Retryable || j.Finished || !j.Alive && !disrupted(pod) && !atDeadline(job, outcome.EndedAt.Time)
 		if known && ownedBy(pod, j.UID) && final {
 			j.Stage, j.Outcome = StageDone, outcome
@@ -165,18 +167,18 @@ func (o *Outcome) outlivedDeadline(job *batchv1.Job) {
 }
 
 // outcomeOfPod is what the containers of a pod say about the attempt.
-func outcomeOfPod(pod *corev1.Pod) (Outcome, bool) {
+func outcomeOfPod(pod *corev1.Pod, mode v1alpha1.Mode) (Outcome, bool) {
 	migrate := containerStatus(pod, MigrateContainer).State.Terminated
 	failed, t := failedPreparation(pod)
 	switch {
 	case migrate != nil && upstreamMigrates(pod):
 		return outcomeOfAtlas(migrate), true
 	case migrate != nil:
-		return outcomeOfTermination(migrate, MigrateContainer), true
+		return outcomeOfTermination(migrate, MigrateContainer, mode), true
 	case failed == ExportContainer:
 		return outcomeOfExport(t), true
 	case failed != "":
-		return outcomeOfTermination(t, failed), true
+		return outcomeOfTermination(t, failed, mode), true
 	case pod.Status.Phase == corev1.PodFailed && pod.Status.Reason+pod.Status.Message != "": // its node refused it, or it was evicted before it started
 		return Outcome{
 			Class:   result.ClassOf(v1alpha1.Interrupted),
@@ -208,7 +210,7 @@ func preparing(pod *corev1.Pod) bool {
 	})
 }
 
-func outcomeOfTermination(t *corev1.ContainerStateTerminated, container string) Outcome {
+func outcomeOfTermination(t *corev1.ContainerStateTerminated, container string, mode v1alpha1.Mode) Outcome {
 	o := Outcome{EndedAt: t.FinishedAt}
 	r, err := result.Parse(t.Message)
 	if err == nil {
@@ -218,7 +220,7 @@ func outcomeOfTermination(t *corev1.ContainerStateTerminated, container string) 
 	// knows no exit code but 255.
 	if t.ExitCode == 0 || o.Result.Migration != nil && o.Result.Failure() == nil {
 		o.Succeeded = true
-		o.Message = successMessage(o.Result)
+		o.Message = successMessage(o.Result.Migration, mode)
 		return o
 	}
 	o.Class = result.ClassOfExit(t.ExitCode)
@@ -238,18 +240,53 @@ func outcomeOfTermination(t *corev1.ContainerStateTerminated, container string) 
 	return o
 }
 
-func successMessage(r result.Result) string {
-	m := r.Migration
+func successMessage(m *v1alpha1.MigrationStatus, mode v1alpha1.Mode) string {
 	switch {
+	case m == nil && mode == v1alpha1.ModePlan:
+		return "The plan is made, but what it was is lost: a new value of the annotation " + v1alpha1.AnnotationRetry + " makes another"
 	case m == nil:
 		return "The migrations are applied"
+	case mode == v1alpha1.ModePlan && (len(m.Planned) > 0 || m.Pending > 0):
+		return planMessage(m)
 	case m.DatabaseAhead:
-		return fmt.Sprintf("Nothing to apply: the database is at version %s, ahead of the last one in the image, %s", m.CurrentVersion, m.TargetVersion)
+		return fmt.Sprintf("Nothing to apply: %s, ahead of the last one in the image, %s", whereabouts(m), m.TargetVersion)
 	case len(m.Applied) == 0:
-		return fmt.Sprintf("Nothing to apply: the database is at version %s", m.CurrentVersion)
+		return "Nothing to apply: " + whereabouts(m) + leftPending(m)
 	default:
-		return fmt.Sprintf("The database is at version %s", m.CurrentVersion)
+		return fmt.Sprintf("The database is at version %s%s", m.CurrentVersion, leftPending(m))
 	}
+}
+
+// leftPending tells of the files that are pending in spite of a success, as those after toVersion are.
+func leftPending(m *v1alpha1.MigrationStatus) string {
+	if m.Pending == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", with %d of %d files left pending", m.Pending, m.Total)
+}
+
+// planMessage leaves the names to the lists in status.
+func planMessage(m *v1alpha1.MigrationStatus) string {
+	files := strconv.Itoa(len(m.Planned))
+	if m.Truncated {
+		files = fmt.Sprintf("at most %d", m.Pending)
+	}
+	message := fmt.Sprintf("Files to be applied: %s; %s", files, whereabouts(m))
+	switch {
+	case slices.ContainsFunc(m.Findings, func(f v1alpha1.Finding) bool { return f.Severity == v1alpha1.SeverityError }):
+		return message + "; there are errors among the findings"
+	case len(m.Findings) > 0:
+		return message + "; there are findings"
+	default:
+		return message
+	}
+}
+
+func whereabouts(m *v1alpha1.MigrationStatus) string {
+	if m.CurrentVersion == "" {
+		return "the database has no version yet"
+	}
+	return "the database is at version " + m.CurrentVersion
 }
 
 // failureMessage names file, statement and code in front of the error's own words.
@@ -270,9 +307,12 @@ func failureMessage(f *v1alpha1.Failure) string {
 }
 
 // outcomeOfCondition is the fallback where no pod is left to tell.
-func outcomeOfCondition(job *batchv1.Job, failure *batchv1.JobCondition) Outcome {
+func outcomeOfCondition(job *batchv1.Job, failure *batchv1.JobCondition, mode v1alpha1.Mode) Outcome {
 	if failure == nil {
 		o := Outcome{Succeeded: true, Message: "The migrations are applied; no pod is left that reports which"}
+		if mode == v1alpha1.ModePlan {
+			o.Message = successMessage(nil, mode)
+		}
 		if job.Status.CompletionTime != nil {
 			o.EndedAt = *job.Status.CompletionTime
 		}
@@ -351,13 +391,13 @@ func startOf(s corev1.ContainerStatus) *metav1.Time {
 
 // trouble says what keeps the living pod of a pending Job from starting; nil where it is fetching, which may take its time. Where the migration has
 // ended and another container keeps the pod from doing so too, its outcome comes along.
-func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event) (*Trouble, *Outcome) {
+func trouble(job *batchv1.Job, pods []corev1.Pod, events []corev1.Event, mode v1alpha1.Mode) (*Trouble, *Outcome) {
 	pods = slices.DeleteFunc(slices.Clone(pods), func(pod corev1.Pod) bool { return !Alive(&pod) || !ownedBy(&pod, job.UID) })
 	if len(pods) == 0 {
 		return podNotCreated(job, events), nil
 	}
 	pod := slices.MaxFunc(pods, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
-	if o, ended := outcomeOfPod(&pod); ended {
+	if o, ended := outcomeOfPod(&pod, mode); ended {
 		t := &Trouble{Reason: o.Class.Reason, What: "the migration has ended, and another container keeps its pod from ending"}
 		if anyRunning(&pod) {
 			t.Detail = o.Message

@@ -688,16 +688,38 @@ func TestAlive(t *testing.T) {
 }
 
 func TestSuccessMessages(t *testing.T) {
+	encoded := func(m *v1alpha1.MigrationStatus) string { return string(result.Result{Migration: m}.Encode()) }
 	for want, m := range map[string]*v1alpha1.MigrationStatus{
-		"The migrations are applied":                     nil,
-		"The database is at version 2":                   {CurrentVersion: "2", Applied: []v1alpha1.AppliedFile{{Version: "2"}}},
-		"Nothing to apply: the database is at version 2": {CurrentVersion: "2"},
+		"The migrations are applied":                                                            nil,
+		"The database is at version 2, with 3 of 5 files left pending":                          {CurrentVersion: "2", Pending: 3, Total: 5, Applied: []v1alpha1.AppliedFile{{Version: "2"}}},
+		"Nothing to apply: the database is at version 2, with 3 of 5 files left pending":        {CurrentVersion: "2", Pending: 3, Total: 5},
+		"Nothing to apply: the database has no version yet":                                     {},
+		"The database is at version 2":                                                          {CurrentVersion: "2", Applied: []v1alpha1.AppliedFile{{Version: "2"}}},
+		"Nothing to apply: the database is at version 2":                                        {CurrentVersion: "2"},
 		"Nothing to apply: the database is at version 3, ahead of the last one in the image, 2": {CurrentVersion: "3", TargetVersion: "2", DatabaseAhead: true},
 	} {
-		message := string(result.Result{Migration: m}.Encode())
-		if got := upgrade.ReadJob(newJob(), pods(newPod(1, migrated(0, "Completed", message))), nil).Outcome.Message; got != want {
+		if got := upgrade.ReadJob(newJob(), pods(newPod(1, migrated(0, "Completed", encoded(m)))), nil).Outcome.Message; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+	const lost = "The plan is made, but what it was is lost: a new value of the annotation dbupgrade.subbug.learning/retry makes another"
+	plan := func(job *batchv1.Job) { job.Annotations["dbupgrade.subbug.learning/mode"] = "Plan" }
+	for want, m := range map[string]*v1alpha1.MigrationStatus{
+		lost: nil,
+		"Nothing to apply: the database is at version 2":                                        {CurrentVersion: "2"},
+		"Nothing to apply: the database is at version 3, ahead of the last one in the image, 2": {CurrentVersion: "3", TargetVersion: "2", DatabaseAhead: true},
+		"Files to be applied: 1; the database has no version yet":                               {Pending: 1, Planned: []v1alpha1.PlannedFile{{Version: "1"}}},
+		"Files to be applied: 1; the database is at version 2; there are findings": {CurrentVersion: "2", Pending: 9, Planned: []v1alpha1.PlannedFile{{Version: "3"}},
+			Findings: []v1alpha1.Finding{{Severity: v1alpha1.SeverityWarning}}},
+		"Files to be applied: at most 900; the database is at version 2; there are errors among the findings": {CurrentVersion: "2", Pending: 900, Truncated: true,
+			Planned: []v1alpha1.PlannedFile{{Version: "3"}}, Findings: []v1alpha1.Finding{{Severity: v1alpha1.SeverityWarning}, {Severity: v1alpha1.SeverityError}}},
+	} {
+		if got := upgrade.ReadJob(newJob(plan), pods(newPod(1, migrated(0, "Completed", encoded(m)))), nil); got.Outcome.Message != want || got.Mode != v1alpha1.ModePlan {
+			t.Errorf("mode %q: %q, want %q", got.Mode, got.Outcome.Message, want)
+		}
+	}
+	if got := upgrade.ReadJob(newJob(plan, complete), nil, nil).Outcome.Message; got != lost {
+		t.Errorf("without a pod: %q", got)
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 // DefaultDir is the directory of migrations where the spec names none.
 const DefaultDir = "/migrations"
 
-// Revision is a hash of the fields that decide what a migration does. Checks, limits and deadlines are not among them, and neither is a field at
-// its default, so that an API that learns a new defaulted field keeps every revision. Golden hashes in a test hold it still.
+// Revision is a hash of the fields that decide which migrations a database ends up with. Checks, limits, deadlines and transactions are not among them,
+// and neither is a field at its default, so that an API that learns a new defaulted field keeps every revision. Golden hashes in a test hold it still.
 func Revision(spec *v1alpha1.DBUpgradeSpec) string {
 	facts := map[string]string{}
 	add := func(key, value, fallback string) {
@@ -27,6 +27,12 @@ func Revision(spec *v1alpha1.DBUpgradeSpec) string {
 	}
 	add("migrations.image", spec.Migrations.Image, "")
 	add("migrations.dir", cmp.Or(spec.Migrations.Dir, DefaultDir), DefaultDir)
+	add("migrations.format", string(cmp.Or(spec.Migrations.Format, v1alpha1.FormatAtlas)), string(v1alpha1.FormatAtlas))
+	apply := spec.Migrations.Apply
+	add("migrations.apply.baseline", apply.Baseline, "")
+	add("migrations.apply.execOrder", string(cmp.Or(apply.ExecOrder, v1alpha1.ExecOrderLinear)), string(v1alpha1.ExecOrderLinear))
+	add("migrations.apply.revisionsSchema", apply.RevisionsSchema, "")
+	add("migrations.apply.toVersion", apply.ToVersion, "")
 	add("database", DatabaseKey("", spec.Database), "")
 	return hash(facts)[:16]
 }

@@ -24,6 +24,15 @@ func TestRevisionGolden(t *testing.T) {
 		"d4cfdc468b282fbc": builders.Image("registry.test/app@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
 		"6f2fb0d5ea1114fb": func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Dir = "/db/migrations" },
 		"330287351b1b62fc": builders.URLSecret("other"),
+		"b9950b88cf3249be": func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Format = v1alpha1.FormatGolangMigrate },
+		"2b0ae783dcb3c43f": func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Apply.Baseline = "20260101" },
+		"802a335b5932767a": func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Apply.ExecOrder = v1alpha1.ExecOrderNonLinear },
+		"573d5b43bd47c688": func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Apply.RevisionsSchema = "20260101" },
+		"9aeacc2a8ccd2e39": func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Apply.ToVersion = "20260101" },
+		"b280d034d01eaaf2": func(o *v1alpha1.DBUpgrade) {
+			o.Spec.Migrations.Format = v1alpha1.FormatGoose
+			o.Spec.Migrations.Apply = v1alpha1.ApplySpec{Baseline: "1", ExecOrder: v1alpha1.ExecOrderLinearSkip, RevisionsSchema: "history", ToVersion: "9"}
+		},
 	} {
 		if got := upgrade.Revision(&builders.DBUpgrade(option).Spec); got != want {
 			t.Errorf("got %s, want %s", got, want)
@@ -39,6 +48,20 @@ func TestRevisionIgnores(t *testing.T) {
 		"pull secrets": func(o *v1alpha1.DBUpgrade) {
 			o.Spec.Migrations.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "registry"}}
 		},
+		"defaults": func(o *v1alpha1.DBUpgrade) {
+			o.Spec.Mode, o.Spec.Migrations.Format = v1alpha1.ModeApply, v1alpha1.FormatAtlas
+			o.Spec.Migrations.Apply.ExecOrder = v1alpha1.ExecOrderLinear
+		},
+		"how it is applied": func(o *v1alpha1.DBUpgrade) {
+			o.Spec.Migrations.Apply = v1alpha1.ApplySpec{
+				AllowDirty: true, TxMode: v1alpha1.TxModeNone, LockTimeout: after(1), StatementLockTimeout: after(1), StatementTimeout: after(1),
+			}
+		},
+		"TLS": func(o *v1alpha1.DBUpgrade) {
+			o.Spec.Database.TLS = &v1alpha1.TLSSpec{Mode: v1alpha1.TLSVerifyFull, CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "a", Key: "b"}}
+		},
+		"lint":             func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Lint = v1alpha1.LintEnforce },
+		"mode":             func(o *v1alpha1.DBUpgrade) { o.Spec.Mode = v1alpha1.ModePlan },
 		"extraction":       imageVolume,
 		"suspend":          func(o *v1alpha1.DBUpgrade) { o.Spec.Suspend = true },
 		"no runner":        func(o *v1alpha1.DBUpgrade) { o.Spec.Runner = v1alpha1.RunnerSpec{} },
@@ -49,7 +72,7 @@ func TestRevisionIgnores(t *testing.T) {
 			everything(o)
 			o.Spec.Migrations = image
 			o.Spec.Runner.Resources = corev1.ResourceRequirements{}
-			o.Spec.Runner.InfrastructureRetries, o.Spec.Runner.JobHistoryLimit = 9, 9
+			o.Spec.Runner.InfrastructureRetries, o.Spec.Runner.JobHistoryLimit = ptr.To[int32](9), ptr.To[int32](9)
 			o.Spec.Runner.ActiveDeadlineSeconds = ptr.To[int64](1)
 		},
 	} {

@@ -5,11 +5,13 @@ package upgrade
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
@@ -28,34 +30,51 @@ func (s scene) record() Decision {
 	s.learn(job)
 	status.CompletedAt = &ended
 	before := status.Migration
-	if outcome.Succeeded {
+	if outcome.Succeeded && a.Mode != v1alpha1.ModePlan {
 		before = nil // whatever version that was, it is another one now
 	}
 	status.Migration = carryVersion(outcome.Result.Migration, before)
 	a.Message, a.Since = result.Cut(outcome.Message, maxMessage), metav1.NewTime(s.Now)
 	if outcome.Succeeded {
-		a.Phase, a.Reason, a.InfrastructureFailures = v1alpha1.AttemptSucceeded, v1alpha1.ReasonMigrationComplete, 0
-		status.Revision = a.Revision
+		s.succeed()
 	} else {
-		if status.Migration.Failure == nil { // the runner could not say it
-			status.Migration.Failure = &v1alpha1.Failure{Class: outcome.Class.Name, Error: result.Cut(outcome.Message, maxError)}
-		}
-		a.Phase, a.Reason = v1alpha1.AttemptFailed, outcome.Class.Reason
-		if outcome.Class.Retryable {
-			a.InfrastructureFailures++
-		}
+		s.fail(outcome)
 	}
 	s.remember()
-	v := s.failure()
+	v := settingUp // where the spec moved on while it ran
 	switch {
-	case outcome.Succeeded && status.Revision == s.revision:
+	case !outcome.Succeeded:
+		v = s.failure()
+	case status.Revision == s.revision:
 		v = s.complete()
-	case outcome.Succeeded: // the spec moved on while it ran
-		v = settingUp
+	case s.planned():
+		v = s.plan()
 	}
 	d := s.say("3 outcome", v)
 	d.Do = s.keepFinalizer()
 	return d
+}
+
+// succeed latches what the attempt has done; a plan has done nothing.
+func (s scene) succeed() {
+	a := s.attempt
+	a.Phase, a.Reason, a.InfrastructureFailures = v1alpha1.AttemptSucceeded, v1alpha1.ReasonMigrationComplete, 0
+	if a.Mode == v1alpha1.ModePlan {
+		a.Reason = v1alpha1.ReasonPlanComplete
+		return
+	}
+	s.status.Revision = a.Revision
+}
+
+func (s scene) fail(outcome Outcome) {
+	a, m := s.attempt, s.status.Migration
+	if m.Failure == nil { // the runner could not say it
+		m.Failure = &v1alpha1.Failure{Class: outcome.Class.Name, Error: result.Cut(outcome.Message, maxError)}
+	}
+	a.Phase, a.Reason = v1alpha1.AttemptFailed, outcome.Class.Reason
+	if outcome.Class.Retryable {
+		a.InfrastructureFailures++
+	}
 }
 
 // learn takes over what a Job tells about its attempt, and keeps what an earlier look learnt where the Job's pods are gone by now.
@@ -84,7 +103,7 @@ func carryVersion(now, before *v1alpha1.MigrationStatus) *v1alpha1.MigrationStat
 // remember puts the attempt, whose end is in status by now, on top of the history.
 func (s scene) remember() {
 	entry := v1alpha1.HistoryEntry{
-		Attempt: s.attempt.Number, Revision: s.attempt.Revision, Image: s.status.Image, Result: s.attempt.Phase,
+		Attempt: s.attempt.Number, Revision: s.attempt.Revision, Mode: s.attempt.Mode, Image: s.status.Image, Result: s.attempt.Phase,
 		StartedAt: s.status.StartedAt, CompletedAt: *s.status.CompletedAt,
 	}
 	if m := s.status.Migration; m != nil && s.attempt.Phase == v1alpha1.AttemptSucceeded {
@@ -118,6 +137,9 @@ func (s scene) observeRunning() Decision {
 		s.status.CompletedAt = nil
 	}
 	message := fmt.Sprintf("Job %s is applying the migrations", job.Name)
+	if job.Mode == v1alpha1.ModePlan {
+		message = fmt.Sprintf("Job %s is finding out what would be applied", job.Name)
+	}
 	if job.Terminating {
 		message += "; it, or its pod, is being deleted"
 	}
@@ -247,8 +269,8 @@ func (s scene) start() Decision {
 		do = []Action{{Kind: AddFinalizer}}
 	}
 	next := v1alpha1.AttemptStatus{
-		Number: s.attempt.Number + 1, Revision: s.revision, Generation: s.obj.Generation, Retry: retryOf(s.obj),
-		Phase: v1alpha1.AttemptNew, Since: metav1.NewTime(s.Now),
+		Number: s.attempt.Number + 1, Revision: s.revision, Generation: s.obj.Generation, Retry: retryOf(s.obj), Resolve: resolveOf(s.obj),
+		Mode: latched(s.obj.Spec.Mode), Phase: v1alpha1.AttemptNew, Since: metav1.NewTime(s.Now),
 	}
 	next.Job = JobName(s.obj, next.Number)
 	if s.failedAsItStands() {
@@ -291,27 +313,53 @@ func stop(jobs []Job) []Action {
 // complete is the state of an applied revision.
 func (s scene) complete() verdict {
 	message := "The migrations are applied"
-	switch s.attempt.Phase {
-	case v1alpha1.AttemptSucceeded:
-		message = s.attempt.Message
-	case v1alpha1.AttemptFailed:
+	switch a := s.attempt; {
+	case a.Mode == v1alpha1.ModePlan: // of another revision, and it changed nothing
+	case a.Phase == v1alpha1.AttemptSucceeded:
+		message = a.Message
+	case a.Phase == v1alpha1.AttemptFailed:
 		message = fmt.Sprintf("The migrations are applied; attempt %d, of another revision, failed since and may have applied some of its own", s.attempt.Number)
 	}
 	return verdict{reason: v1alpha1.ReasonMigrationComplete, message: message, ready: true}
 }
 
+// plan is the state after a plan, which is neither trouble nor an upgrade.
+func (s scene) plan() verdict {
+	return verdict{reason: v1alpha1.ReasonPlanComplete, message: s.attempt.Message}
+}
+
 // failure is the state after an attempt that did not succeed.
 func (s scene) failure() verdict {
-	v := verdict{reason: s.attempt.Reason, message: s.attempt.Message}
+	v := verdict{reason: s.attempt.Reason, message: s.attempt.Message + s.wayOut()}
+	if s.attempt.Mode == v1alpha1.ModePlan {
+		v.message = "Planning: " + v.message
+	}
 	switch {
 	case needsPerson(s.attempt):
 		v.degraded, v.stalled = true, true
 	case s.attempt.Phase == v1alpha1.AttemptStuck:
 		v.blocked, v.stalled = true, true
 	default:
-		v.blocked, v.stalled = true, s.attempt.InfrastructureFailures > s.obj.Spec.Runner.InfrastructureRetries
+		v.blocked, v.stalled = true, s.attempt.InfrastructureFailures > ptr.Deref(s.obj.Spec.Runner.InfrastructureRetries, defaultRetries)
 	}
 	return v
+}
+
+// doubt is how the runner names a statement in doubt, and the ways out.
+var doubt = regexp.MustCompile(`(?:in doubt: |redo:|skip:)([A-Z2-7]{8})\b`)
+
+// wayOut is what to type once somebody knows what became of a statement in doubt. The runner cannot say it: it knows no name of an object.
+func (s scene) wayOut() string {
+	m := s.status.Migration
+	if s.attempt.Reason != v1alpha1.ReasonInDoubt || m == nil || m.Failure == nil {
+		return ""
+	}
+	id := doubt.FindStringSubmatch(m.Failure.Error)
+	if id == nil {
+		return ""
+	}
+	return fmt.Sprintf(". If it took no effect: kubectl annotate dbu --namespace %s %s %s=redo:%s --overwrite; if it did, the same with skip:%s",
+		s.obj.Namespace, s.obj.Name, v1alpha1.AnnotationResolve, id[1], id[1])
 }
 
 // backoff is the time left before another attempt: 10 s after the first failure in a row, doubled after each further one, at most 5 minutes.

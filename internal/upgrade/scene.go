@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
@@ -66,6 +67,7 @@ func (s *scene) adopt() {
 	}
 	s.attempt = &v1alpha1.AttemptStatus{
 		Number: last.Attempt, Revision: result.Cut(last.Revision, 64), Generation: last.Generation, Retry: result.Cut(last.Retry, 256),
+		Resolve: result.Cut(last.Resolve, 64), Mode: last.Mode,
 		Job: last.Name, Phase: v1alpha1.AttemptNew, Since: metav1.NewTime(s.Now),
 	}
 	s.status.Attempt = s.attempt
@@ -135,7 +137,7 @@ func (s scene) strays() []Job {
 // prunable are finished and recorded Jobs beyond the history limit, oldest first.
 func (s scene) prunable() []Job {
 	ended := s.jobs(func(j *Job) bool { return j.Finished && !j.Terminating })
-	return ended[:max(0, len(ended)-int(s.obj.Spec.Runner.JobHistoryLimit))]
+	return ended[:max(0, len(ended)-int(ptr.Deref(s.obj.Spec.Runner.JobHistoryLimit, defaultHistoryLimit)))]
 }
 
 func (s scene) jobs(keep func(*Job) bool) []Job {
@@ -151,7 +153,7 @@ func (s scene) jobs(keep func(*Job) bool) []Job {
 // unwanted tells that the current attempt, whose migration has not started, is not what the spec asks for now. A Job that is not released yet is
 // made anew for any change of the spec, a released one only for what changes the migration.
 func (s scene) unwanted() bool {
-	outdated := s.attempt.Revision != s.revision || len(s.problems) > 0
+	outdated := s.attempt.Revision != s.revision || s.attempt.Mode != latched(s.obj.Spec.Mode) || len(s.problems) > 0
 	if s.job == nil || s.job.Stage == StageNew {
 		outdated = outdated || s.attempt.Generation != s.obj.Generation
 	}
@@ -179,13 +181,25 @@ func (s scene) stuckIn() time.Duration {
 // failedAsItStands tells that the latest attempt failed and nothing has been changed or asked for since.
 func (s scene) failedAsItStands() bool {
 	failed := s.attempt.Phase == v1alpha1.AttemptFailed || s.attempt.Phase == v1alpha1.AttemptStuck
-	return failed && s.attempt.Generation == s.obj.Generation && !s.askedAgain()
+	return failed && s.asItStands()
 }
 
-// askedAgain tells that the retry annotation has a new value. Taking it away asks for nothing.
+// planned tells that the latest attempt is the plan that the spec asks for.
+func (s scene) planned() bool {
+	wanted := s.obj.Spec.Mode == v1alpha1.ModePlan && s.attempt.Mode == v1alpha1.ModePlan
+	return wanted && s.attempt.Phase == v1alpha1.AttemptSucceeded && s.asItStands()
+}
+
+// asItStands tells that nothing has been changed or asked for since the latest attempt.
+func (s scene) asItStands() bool {
+	return s.attempt.Generation == s.obj.Generation && !s.askedAgain()
+}
+
+// askedAgain tells that the retry annotation has a new value, or that of resolve where the latest attempt ended in doubt. Taking one away asks for nothing.
 func (s scene) askedAgain() bool {
-	value := retryOf(s.obj)
-	return value != "" && value != s.attempt.Retry
+	retry, resolve := retryOf(s.obj), resolveOf(s.obj)
+	return retry != "" && retry != s.attempt.Retry ||
+		resolve != "" && resolve != s.attempt.Resolve && s.attempt.Reason == v1alpha1.ReasonInDoubt
 }
 
 // needsPerson tells that trying again as it stands would fail again.
@@ -215,6 +229,22 @@ func (s scene) readyMessage() string {
 		return ""
 	}
 	return ready.Message
+}
+
+// latched is a mode as status has it: Plan, or empty.
+func latched(mode v1alpha1.Mode) v1alpha1.Mode {
+	if mode == v1alpha1.ModePlan {
+		return mode
+	}
+	return ""
+}
+
+// resolveOf is the value of the resolve annotation, empty where it is none that the webhook would have let through.
+func resolveOf(obj *v1alpha1.DBUpgrade) string {
+	if value := obj.Annotations[v1alpha1.AnnotationResolve]; resolution.MatchString(value) {
+		return value
+	}
+	return ""
 }
 
 // retryOf is the value of the retry annotation, in a form that fits into status.

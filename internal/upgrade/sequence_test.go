@@ -44,6 +44,8 @@ type world struct {
 	lock types.UID
 	uids int
 
+	// applied are the revisions that a Job has applied; a plan applies none.
+	applied map[string]bool
 	// disturbed: something from outside may have set the current attempt back.
 	disturbed bool
 	reasons   map[string]bool
@@ -59,7 +61,7 @@ type simulatedJob struct {
 
 func newWorld(t *testing.T, seed uint64, reasons map[string]bool) *world {
 	return &world{
-		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), reasons: reasons,
+		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), reasons: reasons, applied: map[string]bool{},
 		now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), obj: builders.DBUpgrade(),
 	}
 }
@@ -227,7 +229,8 @@ func (w *world) createJob() (*upgrade.Obstacle, bool) {
 	}
 	w.uids++
 	w.jobs = append(w.jobs, &simulatedJob{suspended: true, Job: upgrade.Job{
-		Name: a.Job, UID: types.UID(fmt.Sprintf("uid-%d", w.uids)), Attempt: a.Number, Revision: a.Revision, Generation: a.Generation, Retry: a.Retry, CreatedAt: w.now,
+		Name: a.Job, UID: types.UID(fmt.Sprintf("uid-%d", w.uids)), Attempt: a.Number, Revision: a.Revision, Generation: a.Generation,
+		Retry: a.Retry, Resolve: a.Resolve, Mode: a.Mode, CreatedAt: w.now,
 	}})
 	return nil, true
 }
@@ -246,6 +249,14 @@ func (w *world) checkStatus(before, after v1alpha1.DBUpgradeStatus) {
 	}
 	if ready && after.Revision != upgrade.Revision(&w.obj.Spec) {
 		w.failf("Ready for a revision that is not applied")
+	}
+	if after.Revision != "" && !w.applied[after.Revision] {
+		w.failf("revision %s is latched, and no Job has applied it", after.Revision)
+	}
+	if planned := trueOnes(after) == "Accepted"; planned != (meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionReady).Reason == v1alpha1.ReasonPlanComplete) {
+		w.failf("a plan is neither Ready nor trouble, and nothing else is so")
+	} else if planned && (w.obj.Spec.Mode != v1alpha1.ModePlan || after.Attempt.Mode != v1alpha1.ModePlan || after.Attempt.Generation != w.obj.Generation) {
+		w.failf("PlanComplete without the plan that was asked for")
 	}
 	if meta.IsStatusConditionTrue(after.Conditions, v1alpha1.ConditionStalled) && meta.IsStatusConditionTrue(after.Conditions, v1alpha1.ConditionProgressing) {
 		w.failf("Stalled and Progressing at once")
@@ -267,6 +278,9 @@ func (w *world) checkAttempt(before, after v1alpha1.DBUpgradeStatus) {
 		}
 		w.disturbed = false
 		return
+	}
+	if a.Mode != b.Mode || a.Resolve != b.Resolve || a.Revision != b.Revision {
+		w.failf("attempt %d changes what it is for", a.Number)
 	}
 	nothingRan := a.Phase == v1alpha1.AttemptStuck || a.Phase == v1alpha1.AttemptCancelled
 	if a.Phase.Ended() && a.Phase != b.Phase && (!nothingRan || b.Phase != v1alpha1.AttemptRunning) {
@@ -354,7 +368,10 @@ func (w *world) end(j *simulatedJob, class v1alpha1.FailureClass) {
 		j.Outcome = upgrade.Outcome{Class: c, Message: string(class), Result: result.Failed(v1alpha1.Failure{Class: class}), EndedAt: metav1.NewTime(w.now)}
 		j.Finished = c.Retryable // such an outcome counts only once the Job has ended
 	}
-	w.logf("  Job %s: succeeded %v %s", j.Name, j.Outcome.Succeeded, class)
+	if class == "" && j.Mode != v1alpha1.ModePlan {
+		w.applied[j.Revision] = true
+	}
+	w.logf("  Job %s: succeeded %v %s%s", j.Name, j.Outcome.Succeeded, j.Mode, class)
 }
 
 // user does something to the object, or to a Job, that a person may do.
@@ -364,7 +381,7 @@ func (w *world) user() {
 	}
 	a := w.obj.Status.Attempt
 	locked := a != nil && (a.Phase == v1alpha1.AttemptPending || a.Phase == v1alpha1.AttemptRunning)
-	switch w.rng.IntN(8) {
+	switch w.rng.IntN(10) {
 	case 0, 1:
 		if locked {
 			return // the API server refuses it
@@ -374,6 +391,15 @@ func (w *world) user() {
 		w.obj.Annotations = map[string]string{v1alpha1.AnnotationRetry: fmt.Sprint(w.rng.IntN(1000))}
 		w.logf("  user: retry")
 		return
+	case 8:
+		w.obj.Annotations = map[string]string{v1alpha1.AnnotationResolve: []string{"redo:ABCDEF23", "skip:ABCDEF24", "skip it"}[w.rng.IntN(3)]}
+		w.logf("  user: resolve")
+		return
+	case 9:
+		if locked {
+			return
+		}
+		w.obj.Spec.Mode = []v1alpha1.Mode{v1alpha1.ModeApply, v1alpha1.ModePlan}[w.rng.IntN(2)]
 	case 3, 4:
 		w.obj.Spec.Suspend = !w.obj.Spec.Suspend
 	case 5:
@@ -408,7 +434,7 @@ func (w *world) user() {
 		return
 	}
 	w.obj.Generation++
-	w.logf("  user: generation %d, image %s, suspend %v", w.obj.Generation, w.obj.Spec.Migrations.Image, w.obj.Spec.Suspend)
+	w.logf("  user: generation %d, image %s, suspend %v %s", w.obj.Generation, w.obj.Spec.Migrations.Image, w.obj.Spec.Suspend, w.obj.Spec.Mode)
 }
 
 // disturb lets anything happen that may.
@@ -448,16 +474,15 @@ func (w *world) calm() {
 		w.obj.Spec.Suspend = false
 		w.obj.Generation++
 	}
-	for range 400 {
-		moved := w.reconcile(-1)
-		moved = w.kubelet(true) || moved
-		w.checkCluster()
-		if !moved {
-			w.now = w.now.Add(5 * time.Minute)
-			if !w.reconcile(-1) && !w.kubelet(true) {
-				break
-			}
+	w.rest()
+	if w.obj != nil && w.obj.Spec.Mode == v1alpha1.ModePlan && w.obj.DeletionTimestamp == nil {
+		if reason := ready(w.obj.Status).Reason; reason != v1alpha1.ReasonPlanComplete && reason != v1alpha1.ReasonMigrationComplete {
+			w.failf("a plan ends as %s", reason)
 		}
+		w.logf("  apply it")
+		w.obj.Spec.Mode = v1alpha1.ModeApply
+		w.obj.Generation++
+		w.rest()
 	}
 	if w.obj == nil {
 		return
@@ -474,6 +499,21 @@ func (w *world) calm() {
 	w.jobs = slices.DeleteFunc(w.jobs, func(j *simulatedJob) bool { return j.hidden && (j.Finished || j.suspended) })
 	if kept := len(w.jobs); kept > 3 {
 		w.failf("%d Jobs are left", kept)
+	}
+}
+
+// rest goes on until nobody has anything left to do.
+func (w *world) rest() {
+	for range 400 {
+		moved := w.reconcile(-1)
+		moved = w.kubelet(true) || moved
+		w.checkCluster()
+		if !moved {
+			w.now = w.now.Add(5 * time.Minute)
+			if !w.reconcile(-1) && !w.kubelet(true) {
+				break
+			}
+		}
 	}
 }
 
@@ -497,6 +537,7 @@ func TestSequences(t *testing.T) {
 	for _, reason := range []string{
 		v1alpha1.ReasonInitializing, v1alpha1.ReasonWaitingForLock, v1alpha1.ReasonJobPending, v1alpha1.ReasonMigrationInProgress,
 		v1alpha1.ReasonMigrationComplete, v1alpha1.ReasonJobFailed, v1alpha1.ReasonInDoubt, v1alpha1.ReasonDeadlineExceeded,
+		v1alpha1.ReasonLintFailed, v1alpha1.ReasonPlanComplete,
 		v1alpha1.ReasonSecretNotFound, v1alpha1.ReasonImagePullFailed, v1alpha1.ReasonDatabaseUnreachable, v1alpha1.ReasonInterrupted,
 		v1alpha1.ReasonPodNotCreated, v1alpha1.ReasonUnschedulable, v1alpha1.ReasonSuspended, v1alpha1.ReasonDeleting, v1alpha1.ReasonInvalidSpec,
 	} {

@@ -69,7 +69,7 @@ func exportContainers(obj *v1alpha1.DBUpgrade, config RunnerConfig) []corev1.Con
 // atlasContainer finds directory and database in the project file that fetch has written.
 func atlasContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Container {
 	c := upstreamContainer(MigrateContainer, config.AtlasImage, homeMount, obj, config)
-	c.Args = []string{"migrate", "apply", "--config", "file://" + atlasProject, "--env", atlasEnv, "--lock-timeout", cmp.Or(config.LockTimeout, atlasLockTimeout)}
+	c.Args = atlasArgs(obj, config)
 	c.Env = append(c.Env,
 		corev1.EnvVar{Name: "ATLAS_NO_UPDATE_NOTIFIER", Value: "true"},
 		corev1.EnvVar{Name: "ATLAS_NO_UPGRADE_SUGGESTIONS", Value: "true"},
@@ -77,6 +77,22 @@ func atlasContainer(obj *v1alpha1.DBUpgrade, config RunnerConfig) corev1.Contain
 	)
 	c.VolumeMounts = []corev1.VolumeMount{{Name: "home", MountPath: homeMount}}
 	return c
+}
+
+// atlasArgs of the CLI's "migrate apply". What it cannot do, Validate has refused.
+func atlasArgs(obj *v1alpha1.DBUpgrade, config RunnerConfig) []string {
+	apply := obj.Spec.Migrations.Apply
+	args := arguments{"migrate", "apply", "--config", "file://" + atlasProject, "--env", atlasEnv}
+	if format := unless(obj.Spec.Migrations.Format, v1alpha1.FormatAtlas); format != "" {
+		args.flag("dir", "file://"+migrationsMount+"?format="+format) // goes before that of the project file
+	}
+	args.flag("lock-timeout", cmp.Or(duration(apply.LockTimeout), config.LockTimeout, atlasLockTimeout))
+	args.flag("baseline", apply.Baseline)
+	args.toggle("allow-dirty", apply.AllowDirty)
+	args.flag("exec-order", unless(apply.ExecOrder, v1alpha1.ExecOrderLinear))
+	args.flag("tx-mode", unless(apply.TxMode, v1alpha1.TxModeFile))
+	args.flag("revisions-schema", apply.RevisionsSchema)
+	return args
 }
 
 // upstreamContainer runs an image's own entry point.

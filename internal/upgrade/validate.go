@@ -5,6 +5,7 @@ package upgrade
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -29,17 +30,58 @@ func Validate(spec *v1alpha1.DBUpgradeSpec, config RunnerConfig) field.ErrorList
 			errs = append(errs, field.Invalid(secrets.Index(i).Child("name"), secret.Name, "is no name of a Secret: "+problem))
 		}
 	}
-	if spec.Migrations.Extraction != v1alpha1.ExtractionImageVolume {
-		return errs
-	}
 	extraction := migrations.Child("extraction")
-	if v := config.KubernetesVersion; v != nil && v.LessThan(imageVolumes) {
+	if v := config.KubernetesVersion; spec.Migrations.Extraction == v1alpha1.ExtractionImageVolume && v != nil && v.LessThan(imageVolumes) {
 		errs = append(errs, field.Forbidden(extraction, fmt.Sprintf("ImageVolume needs Kubernetes 1.35, and this is %s: use Crane", v)))
 	}
 	if config.AtlasImage != "" {
-		errs = append(errs, field.Forbidden(extraction, "ImageVolume is not for an operator that runs the Atlas CLI (--atlas-image): use Crane"))
+		errs = append(errs, validateUpstream(spec)...)
 	}
 	return errs
+}
+
+// validateUpstream refuses what the Atlas CLI cannot do, or not as it is promised. Findings it tells none, so lint Warn comes to nothing there.
+func validateUpstream(spec *v1alpha1.DBUpgradeSpec) field.ErrorList {
+	path := field.NewPath("spec")
+	migrations, apply := path.Child("migrations"), path.Child("migrations", "apply")
+	var errs field.ErrorList
+	for _, c := range []struct {
+		asked  bool
+		field  *field.Path
+		remedy string
+	}{
+		{spec.Mode == v1alpha1.ModePlan, path.Child("mode"), "its dry run changes the database"},
+		{spec.Migrations.Extraction == v1alpha1.ExtractionImageVolume, migrations.Child("extraction"), "use Crane"},
+		{spec.Migrations.Lint == v1alpha1.LintEnforce, migrations.Child("lint"), "have the migrations checked before they are built into their image"},
+		{spec.Migrations.Apply.ToVersion != "", apply.Child("toVersion"), "use an image that ends there"},
+		{spec.Migrations.Apply.StatementLockTimeout != nil, apply.Child("statementLockTimeout"), "set it for the role, or in the URL"},
+		{spec.Migrations.Apply.StatementTimeout != nil, apply.Child("statementTimeout"), "set it for the role, or in the URL"},
+		{spec.Database.TLS != nil, path.Child("database", "tls"), "use the parameters of the URL"},
+	} {
+		if c.asked {
+			errs = append(errs, field.Forbidden(c.field, "is not for an operator that runs the Atlas CLI (--atlas-image): "+c.remedy))
+		}
+	}
+	return errs
+}
+
+// resolution is what the resolve annotation may say.
+var resolution = regexp.MustCompile(`^(redo|skip):[A-Z2-7]{8}$`)
+
+// ValidateResolve finds what is wrong with an object's resolve annotation. Where the webhook was away, it is as good as absent.
+func ValidateResolve(obj *v1alpha1.DBUpgrade, config RunnerConfig) field.ErrorList {
+	path, value := field.NewPath("metadata", "annotations").Key(v1alpha1.AnnotationResolve), obj.Annotations[v1alpha1.AnnotationResolve]
+	switch {
+	case value == "":
+		return nil
+	case !resolution.MatchString(value):
+		return field.ErrorList{field.Invalid(path, value, "must be redo:<ID>, to have the statement executed again, or skip:<ID>, to have it taken for executed, "+
+			"with the 8 characters that the message of the condition Ready names")}
+	case config.AtlasImage != "":
+		return field.ErrorList{field.Forbidden(path, "is not for an operator that runs the Atlas CLI (--atlas-image): it leaves nothing in doubt")}
+	default:
+		return nil
+	}
 }
 
 // validateImage asks for the allowed prefixes here already, since a kubelet or crane would pull whatever it is told to.

@@ -6,7 +6,9 @@ package upgrade_test
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/util/version"
 
@@ -67,6 +69,62 @@ func TestValidateImage(t *testing.T) {
 				t.Errorf("got %s %s of %q", e.Type, e.Field, e.BadValue)
 			}
 		})
+	}
+}
+
+// TestValidateUpstream: what the Atlas CLI cannot do is refused where it is asked for, and by name.
+func TestValidateUpstream(t *testing.T) {
+	apply := func(o *v1alpha1.DBUpgrade) {
+		o.Spec.Migrations.Apply = v1alpha1.ApplySpec{
+			Baseline: "1", ExecOrder: v1alpha1.ExecOrderNonLinear, TxMode: v1alpha1.TxModeAll, RevisionsSchema: "history", LockTimeout: after(time.Minute),
+		}
+	}
+	for name, c := range map[string]struct {
+		option  builders.Option
+		refused []string
+	}{
+		"what it can": {apply, nil},
+		"lint warns":  {func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Lint = v1alpha1.LintWarn }, nil},
+		"plan":        {func(o *v1alpha1.DBUpgrade) { o.Spec.Mode = v1alpha1.ModePlan }, []string{"spec.mode"}},
+		"the rest": {ofTheRunner, []string{
+			"spec.migrations.lint", "spec.migrations.apply.toVersion", "spec.migrations.apply.statementLockTimeout", "spec.migrations.apply.statementTimeout", "spec.database.tls",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			spec := builders.DBUpgrade(c.option).Spec
+			var refused []string
+			for _, e := range upgrade.Validate(&spec, upgrade.RunnerConfig{AtlasImage: "atlas"}) {
+				refused = append(refused, e.Field)
+				if e.Type != field.ErrorTypeForbidden || !strings.Contains(e.Detail, "--atlas-image") {
+					t.Error(e)
+				}
+			}
+			if diff := cmp.Diff(c.refused, refused); diff != "" {
+				t.Error(diff)
+			}
+			if errs := upgrade.Validate(&spec, upgrade.RunnerConfig{}); errs != nil {
+				t.Errorf("the runner can: %v", errs)
+			}
+		})
+	}
+}
+
+func TestValidateResolve(t *testing.T) {
+	const path = "metadata.annotations[dbupgrade.subbug.learning/resolve]"
+	for value, valid := range map[string]bool{
+		"": true, "redo:ABCDEF23": true, "skip:ZZZZ7777": true,
+		"redo": false, "redo:": false, "redo:ABCDEF2": false, "redo:ABCDEF234": false, "redo:abcdef23": false, "redo:ABCDEF21": false, "undo:ABCDEF23": false,
+		"an answer: redo:ABCDEF23": false, "redo:ABCDEF23\n": false, "skip:ABCDEF23,redo:ABCDEF23": false,
+	} {
+		obj := builders.DBUpgrade(resolvedBy(value))
+		errs := upgrade.ValidateResolve(obj, upgrade.RunnerConfig{})
+		if valid != (errs == nil) || !valid && errs[0].Field != path {
+			t.Errorf("%q: %v", value, errs)
+		}
+	}
+	errs := upgrade.ValidateResolve(builders.DBUpgrade(resolvedBy("skip:ABCDEF23")), upgrade.RunnerConfig{AtlasImage: "atlas"})
+	if len(errs) != 1 || errs[0].Field != path || errs[0].Type != field.ErrorTypeForbidden {
+		t.Errorf("with the Atlas CLI: %v", errs)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 )
@@ -26,7 +27,7 @@ func DBUpgrade(options ...Option) *v1alpha1.DBUpgrade {
 				Connection: &v1alpha1.ConnectionSpec{URLSecretRef: v1alpha1.SecretKeyRef{Name: "db", Key: "url"}},
 			},
 			Runner: v1alpha1.RunnerSpec{
-				TerminationGracePeriodSeconds: 300, InfrastructureRetries: 3, JobHistoryLimit: 3,
+				TerminationGracePeriodSeconds: 300, InfrastructureRetries: ptr.To[int32](3), JobHistoryLimit: ptr.To[int32](3),
 				Resources: corev1.ResourceRequirements{
 					Requests: corev1.ResourceList{"cpu": resource.MustParse("50m"), "memory": resource.MustParse("64Mi")},
 					Limits:   corev1.ResourceList{"cpu": resource.MustParse("1"), "memory": resource.MustParse("256Mi")},

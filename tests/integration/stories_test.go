@@ -284,7 +284,7 @@ func TestEditGate(t *testing.T) {
 	other := h.image("app:v2", steps(2))
 	edits := map[string]func(*v1alpha1.DBUpgrade){
 		"image":  func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Image = other },
-		"runner": func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = 1 },
+		"runner": func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = new(int32(1)) },
 	}
 	for _, state := range []string{v1alpha1.ReasonJobPending, v1alpha1.ReasonMigrationInProgress} {
 		obj := h.drive(reason(state))

@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // stepPod moves a living pod on: scheduled, fetch started, fetch ended, migrate started, migrate ended.
@@ -239,8 +240,8 @@ func replacePaths(words []string, dirs map[string]string) []string {
 	for i, word := range words {
 		for path, dir := range dirs {
 			before, after, found := strings.Cut(word, path)
-			atStart := before == "" || before == "file://" || strings.HasSuffix(before, "=") && before != "--image="
-			if found && atStart && (after == "" || after[0] == '/') {
+			atStart := before == "" || strings.HasSuffix(before, "file://") || strings.HasSuffix(before, "=") && before != "--image="
+			if found && atStart && (after == "" || after[0] == '/' || after[0] == '?') {
 				replaced[i] = before + dir + after
 			}
 		}
@@ -248,22 +249,33 @@ func replacePaths(words []string, dirs map[string]string) []string {
 	return replaced
 }
 
-// fill writes the files of a Secret volume.
+// fill writes the files of a volume that comes from a Secret or a ConfigMap. They are all optional.
 func (p *Player) fill(ctx context.Context, pod *corev1.Pod, volume, dir string) error {
 	for _, v := range pod.Spec.Volumes {
-		if v.Name != volume || v.Secret == nil {
+		if v.Name != volume {
 			continue
 		}
-		secret := &corev1.Secret{}
-		err := p.Client.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: v.Secret.SecretName}, secret)
-		if apierrors.IsNotFound(err) {
-			return nil // they are all optional
+		files := map[string][]byte{}
+		switch {
+		case v.Secret != nil:
+			secret := &corev1.Secret{}
+			if err := p.Client.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: v.Secret.SecretName}, secret); client.IgnoreNotFound(err) != nil {
+				return err
+			}
+			files = secret.Data
+		case v.ConfigMap != nil:
+			configMap := &corev1.ConfigMap{}
+			if err := p.Client.Get(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: v.ConfigMap.Name}, configMap); client.IgnoreNotFound(err) != nil {
+				return err
+			}
+			for _, item := range v.ConfigMap.Items {
+				if value, ok := configMap.Data[item.Key]; ok {
+					files[item.Path] = []byte(value)
+				}
+			}
 		}
-		if err != nil {
-			return err
-		}
-		for key, value := range secret.Data {
-			if err := os.WriteFile(filepath.Join(dir, key), value, 0o600); err != nil {
+		for name, content := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 				return err
 			}
 		}

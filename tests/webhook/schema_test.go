@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -56,8 +57,11 @@ func TestDefaults(t *testing.T) {
 	if got.Spec.Migrations.Extraction != v1alpha1.ExtractionCrane {
 		t.Errorf("migrations.extraction = %q", got.Spec.Migrations.Extraction)
 	}
+	if got.Spec.Mode != v1alpha1.ModeApply || got.Spec.Migrations.Format != v1alpha1.FormatAtlas || got.Spec.Migrations.Lint != v1alpha1.LintWarn {
+		t.Errorf("mode %q, format %q, lint %q", got.Spec.Mode, got.Spec.Migrations.Format, got.Spec.Migrations.Lint)
+	}
 	runner := got.Spec.Runner
-	if runner.TerminationGracePeriodSeconds != 300 || runner.InfrastructureRetries != 3 || runner.JobHistoryLimit != 3 || runner.ActiveDeadlineSeconds != nil {
+	if runner.TerminationGracePeriodSeconds != 300 || ptr.Deref(runner.InfrastructureRetries, -1) != 3 || ptr.Deref(runner.JobHistoryLimit, -1) != 3 || runner.ActiveDeadlineSeconds != nil {
 		t.Errorf("runner = %+v, want a grace of 300 s, 3 retries, 3 Jobs and no deadline", runner)
 	}
 	resources := map[string]string{
@@ -67,6 +71,25 @@ func TestDefaults(t *testing.T) {
 	want := map[string]string{"requests.cpu": "50m", "requests.memory": "64Mi", "limits.cpu": "1", "limits.memory": "256Mi"}
 	if diff := cmp.Diff(want, resources); diff != "" {
 		t.Errorf("resources (-want +got):\n%s", diff)
+	}
+}
+
+// TestDefaultsOfGoClients: who sets one field of the runner, or of apply, by the Go types gets the defaults of the others.
+func TestDefaultsOfGoClients(t *testing.T) {
+	obj := created(t, dbupgrade(controlplane.Namespace(t, admin), "orders", func(o *v1alpha1.DBUpgrade) {
+		o.Spec.Runner = v1alpha1.RunnerSpec{PriorityClassName: "high"}
+		o.Spec.Migrations.Apply = v1alpha1.ApplySpec{AllowDirty: true}
+		o.Spec.Database.TLS = &v1alpha1.TLSSpec{CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "authorities"}}
+	}), "")
+	runner, apply := obj.Spec.Runner, obj.Spec.Migrations.Apply
+	if runner.TerminationGracePeriodSeconds != 300 || ptr.Deref(runner.InfrastructureRetries, -1) != 3 || ptr.Deref(runner.JobHistoryLimit, -1) != 3 {
+		t.Errorf("runner = %+v", runner)
+	}
+	if apply.ExecOrder != v1alpha1.ExecOrderLinear || apply.TxMode != v1alpha1.TxModeFile {
+		t.Errorf("apply = %+v", apply)
+	}
+	if key := obj.Spec.Database.TLS.CAConfigMapRef.Key; key != "ca.crt" {
+		t.Errorf("caConfigMapRef.key = %q", key)
 	}
 }
 
@@ -85,7 +108,7 @@ func TestZeroIsKept(t *testing.T) {
 	if err := admin.Update(t.Context(), got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Spec.Runner.InfrastructureRetries != 0 || got.Spec.Runner.JobHistoryLimit != 0 {
+	if ptr.Deref(got.Spec.Runner.InfrastructureRetries, -1) != 0 || ptr.Deref(got.Spec.Runner.JobHistoryLimit, -1) != 0 {
 		t.Errorf("runner = %+v, want the zeros that were asked for", got.Spec.Runner)
 	}
 }
@@ -139,14 +162,119 @@ func TestSchemaRefuses(t *testing.T) {
 		"deadline of nothing": {
 			func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.ActiveDeadlineSeconds = ptr.To[int64](0) }, "spec.runner.activeDeadlineSeconds", "1"},
 		"negative retries": {
-			func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.InfrastructureRetries = -1 }, "spec.runner.infrastructureRetries", "0"},
+			func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.InfrastructureRetries = ptr.To[int32](-1) }, "spec.runner.infrastructureRetries", "0"},
 		"endless history": {
-			func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = 21 }, "spec.runner.jobHistoryLimit", "20"},
+			func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = ptr.To[int32](21) }, "spec.runner.jobHistoryLimit", "20"},
 	}
 	namespace := controlplane.Namespace(t, admin)
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			refused(t, admin.Create(t.Context(), dbupgrade(namespace, "refused", test.change)), metav1.StatusReasonInvalid, test.field, test.text)
+		})
+	}
+}
+
+func after(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
+
+// applying changes how migrations are applied.
+func applying(change func(*v1alpha1.ApplySpec)) func(*v1alpha1.DBUpgrade) {
+	return func(o *v1alpha1.DBUpgrade) { change(&o.Spec.Migrations.Apply) }
+}
+
+func secured(tls v1alpha1.TLSSpec) func(*v1alpha1.DBUpgrade) {
+	return func(o *v1alpha1.DBUpgrade) { o.Spec.Database.TLS = &tls }
+}
+
+// TestSchemaRefusesOptions: values that are none, and those that make no sense together, each with the field and a reason.
+func TestSchemaRefusesOptions(t *testing.T) {
+	const apply, tls = "spec.migrations.apply", "spec.database.tls"
+	tests := map[string]struct {
+		change func(*v1alpha1.DBUpgrade)
+		field  string
+		text   string
+	}{
+		"unknown mode":    {func(o *v1alpha1.DBUpgrade) { o.Spec.Mode = "DryRun" }, "spec.mode", `"Plan"`},
+		"unknown format":  {func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Format = "rails" }, "spec.migrations.format", `"golang-migrate"`},
+		"unknown lint":    {func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Lint = "Strict" }, "spec.migrations.lint", `"Enforce"`},
+		"unknown order":   {applying(func(a *v1alpha1.ApplySpec) { a.ExecOrder = "random" }), apply + ".execOrder", `"linear-skip"`},
+		"unknown tx mode": {applying(func(a *v1alpha1.ApplySpec) { a.TxMode = "statement" }), apply + ".txMode", `"none"`},
+		"baseline of a dirty database": {applying(func(a *v1alpha1.ApplySpec) { a.Baseline, a.AllowDirty = "20260101", true }),
+			apply, "baseline and allowDirty exclude each other"},
+		"baseline beyond the end": {applying(func(a *v1alpha1.ApplySpec) { a.Baseline, a.ToVersion = "20260102", "20260101" }),
+			apply, "toVersion comes before baseline"},
+		"long baseline":  {applying(func(a *v1alpha1.ApplySpec) { a.Baseline = strings.Repeat("1", 257) }), apply + ".baseline", "256"},
+		"long version":   {applying(func(a *v1alpha1.ApplySpec) { a.ToVersion = strings.Repeat("1", 257) }), apply + ".toVersion", "256"},
+		"long schema":    {applying(func(a *v1alpha1.ApplySpec) { a.RevisionsSchema = strings.Repeat("s", 64) }), apply + ".revisionsSchema", "63"},
+		"no lock":        {applying(func(a *v1alpha1.ApplySpec) { a.LockTimeout = after(0) }), apply + ".lockTimeout", "between 1s and 24h"},
+		"endless lock":   {applying(func(a *v1alpha1.ApplySpec) { a.LockTimeout = after(25 * time.Hour) }), apply + ".lockTimeout", "between 1s and 24h"},
+		"negative limit": {applying(func(a *v1alpha1.ApplySpec) { a.StatementTimeout = after(-time.Second) }), apply + ".statementTimeout", "in body should match"},
+		"no limit":       {applying(func(a *v1alpha1.ApplySpec) { a.StatementTimeout = after(0) }), apply + ".statementTimeout", "between 1ms and 720h"},
+		"tiny limit":     {applying(func(a *v1alpha1.ApplySpec) { a.StatementLockTimeout = after(time.Microsecond) }), apply + ".statementLockTimeout", "in body should match"},
+		"limit that never counts": {applying(func(a *v1alpha1.ApplySpec) {
+			a.StatementLockTimeout, a.StatementTimeout = after(time.Minute), after(60*time.Second)
+		}),
+			apply, "statementLockTimeout must be shorter than statementTimeout"},
+		"TLS of nothing":          {secured(v1alpha1.TLSSpec{}), tls, "set mode, caConfigMapRef or both"},
+		"unknown TLS":             {secured(v1alpha1.TLSSpec{Mode: "prefer"}), tls + ".mode", `"VerifyFull"`},
+		"unverified authorities":  {secured(v1alpha1.TLSSpec{Mode: v1alpha1.TLSRequire, CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "a"}}), tls, "caConfigMapRef is for mode VerifyFull"},
+		"authorities without TLS": {secured(v1alpha1.TLSSpec{Mode: v1alpha1.TLSDisable, CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "a"}}), tls, "caConfigMapRef is for mode VerifyFull"},
+		"authorities of nobody":   {secured(v1alpha1.TLSSpec{CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{}}), tls + ".caConfigMapRef.name", ""},
+		"authorities misspelt":    {secured(v1alpha1.TLSSpec{CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "My CA"}}), tls + ".caConfigMapRef.name", "in body should match"},
+		"no key of authorities":   {secured(v1alpha1.TLSSpec{CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "a", Key: "../key"}}), tls + ".caConfigMapRef.key", "[-._a-zA-Z0-9]"},
+	}
+	namespace := controlplane.Namespace(t, admin)
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			refused(t, admin.Create(t.Context(), dbupgrade(namespace, "refused", test.change)), metav1.StatusReasonInvalid, test.field, test.text)
+		})
+	}
+}
+
+// TestDurations: what people write who do not know how Go does.
+func TestDurations(t *testing.T) {
+	namespace := controlplane.Namespace(t, admin)
+	for value, valid := range map[string]bool{"1h30m": true, "90s": true, "0.5s": true, "5 minutes": false, "1d": false, "5": false, "": false} {
+		obj := minimal(namespace, "orders")
+		obj.Object["spec"].(map[string]any)["migrations"].(map[string]any)["apply"] = map[string]any{"statementTimeout": value}
+		err := admin.Create(t.Context(), obj, client.DryRunAll)
+		switch {
+		case valid && err != nil:
+			t.Errorf("%q: %v", value, err)
+		case !valid:
+			refused(t, err, metav1.StatusReasonInvalid, "spec.migrations.apply.statementTimeout", "should match", "(ms|s|m|h)")
+		}
+	}
+}
+
+func TestSchemaAcceptsOptions(t *testing.T) {
+	tests := map[string]func(*v1alpha1.DBUpgrade){
+		"plan":                    func(o *v1alpha1.DBUpgrade) { o.Spec.Mode = v1alpha1.ModePlan },
+		"baseline":                applying(func(a *v1alpha1.ApplySpec) { a.Baseline = "20260101" }),
+		"baseline, clean":         applying(func(a *v1alpha1.ApplySpec) { a.Baseline, a.AllowDirty = "20260101", false }),
+		"baseline at the end":     applying(func(a *v1alpha1.ApplySpec) { a.Baseline, a.ToVersion = "20260101", "20260101" }),
+		"baseline before the end": applying(func(a *v1alpha1.ApplySpec) { a.Baseline, a.ToVersion = "9", "10" }),
+		"versions of no order":    applying(func(a *v1alpha1.ApplySpec) { a.Baseline, a.ToVersion = "v2", "1.9" }),
+		"all in one":              applying(func(a *v1alpha1.ApplySpec) { a.TxMode, a.ExecOrder = v1alpha1.TxModeAll, v1alpha1.ExecOrderNonLinear }),
+		"longest schema":          applying(func(a *v1alpha1.ApplySpec) { a.RevisionsSchema = strings.Repeat("s", 63) }),
+		"limits": applying(func(a *v1alpha1.ApplySpec) {
+			a.LockTimeout, a.StatementLockTimeout, a.StatementTimeout = after(time.Second), after(time.Millisecond), after(2*time.Millisecond)
+		}),
+		"largest limits": applying(func(a *v1alpha1.ApplySpec) {
+			a.LockTimeout, a.StatementLockTimeout, a.StatementTimeout = after(24*time.Hour), after(24*time.Hour), after(720*time.Hour)
+		}),
+		"half a second":           applying(func(a *v1alpha1.ApplySpec) { a.StatementTimeout = after(1500 * time.Millisecond) }),
+		"TLS":                     secured(v1alpha1.TLSSpec{Mode: v1alpha1.TLSRequire}),
+		"no TLS":                  secured(v1alpha1.TLSSpec{Mode: v1alpha1.TLSDisable}),
+		"public authorities":      secured(v1alpha1.TLSSpec{Mode: v1alpha1.TLSVerifyFull}),
+		"authorities":             secured(v1alpha1.TLSSpec{CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "kube-root-ca.crt", Key: "ca.crt"}}),
+		"authorities, said twice": secured(v1alpha1.TLSSpec{Mode: v1alpha1.TLSVerifyFull, CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "a"}}),
+	}
+	namespace := controlplane.Namespace(t, admin)
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			if err := admin.Create(t.Context(), dbupgrade(namespace, "accepted", change), client.DryRunAll); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
@@ -178,15 +306,36 @@ func TestDatabaseIsImmutable(t *testing.T) {
 	refused(t, admin.Update(t.Context(), obj), metav1.StatusReasonInvalid, "spec.database", "create another DBUpgrade for another database")
 }
 
+// TestCertificatesChange: what secures the connection is no part of which database it is.
+func TestCertificatesChange(t *testing.T) {
+	obj := created(t, dbupgrade(controlplane.Namespace(t, admin), "orders"), "")
+	for _, change := range []func(*v1alpha1.DBUpgrade){
+		secured(v1alpha1.TLSSpec{Mode: v1alpha1.TLSRequire}),
+		secured(v1alpha1.TLSSpec{CAConfigMapRef: &v1alpha1.ConfigMapKeyRef{Name: "authorities"}}),
+		func(o *v1alpha1.DBUpgrade) { o.Spec.Database.TLS = nil },
+	} {
+		change(obj)
+		if err := admin.Update(t.Context(), obj); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestEditGate holds the webhook's half of the gate to be the second one: this is the schema's.
 func TestEditGate(t *testing.T) {
 	edits := map[string]func(*v1alpha1.DBUpgrade){
 		"image":  func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Image = "registry.example.com/team/app:v2" },
-		"runner": func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = 1 },
+		"runner": func(o *v1alpha1.DBUpgrade) { o.Spec.Runner.JobHistoryLimit = ptr.To[int32](1) },
+		"mode":   func(o *v1alpha1.DBUpgrade) { o.Spec.Mode = v1alpha1.ModePlan },
+		"TLS":    secured(v1alpha1.TLSSpec{Mode: v1alpha1.TLSRequire}),
+		"limits": applying(func(a *v1alpha1.ApplySpec) { a.StatementTimeout = after(time.Minute) }),
 	}
 	harmless := map[string]func(*v1alpha1.DBUpgrade){
 		"suspend": func(o *v1alpha1.DBUpgrade) { o.Spec.Suspend = true },
 		"retry":   func(o *v1alpha1.DBUpgrade) { o.Annotations = map[string]string{v1alpha1.AnnotationRetry: "1"} },
+		"resolve": func(o *v1alpha1.DBUpgrade) {
+			o.Annotations = map[string]string{v1alpha1.AnnotationResolve: "redo:ABCDEF23"}
+		},
 	}
 	phases := map[v1alpha1.AttemptPhase]bool{ // whether it shuts the gate
 		"": false, v1alpha1.AttemptNew: false, v1alpha1.AttemptPending: true, v1alpha1.AttemptRunning: true, v1alpha1.AttemptSucceeded: false,
@@ -328,10 +477,12 @@ func TestFullSampleIsFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, section := range []string{"", "migrations", "database", "runner"} {
+	for _, section := range []string{"", "migrations", "migrations.apply", "database", "database.tls", "runner"} {
 		path, at := []string{"schema", "openAPIV3Schema", "properties", "spec", "properties"}, []string{"spec"}
-		if section != "" {
-			path, at = append(path, section, "properties"), append(at, section)
+		for part := range strings.SplitSeq(section, ".") {
+			if part != "" {
+				path, at = append(path, part, "properties"), append(at, part)
+			}
 		}
 		fields, _, _ := unstructured.NestedMap(versions[0].(map[string]any), path...)
 		if len(fields) == 0 {

@@ -76,7 +76,7 @@ func dbupgrade(namespace, name string, change ...func(*v1alpha1.DBUpgrade)) *v1a
 				Type:       v1alpha1.DatabaseSelfHosted,
 				Connection: &v1alpha1.ConnectionSpec{URLSecretRef: v1alpha1.SecretKeyRef{Name: name + "-db", Key: "url"}},
 			},
-			Runner: v1alpha1.RunnerSpec{InfrastructureRetries: 3, JobHistoryLimit: 3},
+			Runner: v1alpha1.RunnerSpec{InfrastructureRetries: new(int32(3)), JobHistoryLimit: new(int32(3))},
 		},
 	}
 	for _, f := range change {

@@ -87,6 +87,7 @@ func TestWebhook(t *testing.T) {
 
 	t.Run("creation", func(t *testing.T) { testCreation(t, namespace) })
 	t.Run("update", func(t *testing.T) { testUpdate(t, namespace, old) })
+	t.Run("resolve", func(t *testing.T) { testResolve(t, namespace) })
 	t.Run("warning", func(t *testing.T) { testWarning(t, namespace) })
 	t.Run("deletion", func(t *testing.T) { testDeletion(t, namespace) })
 	beforehand := created(t, dbupgrade(namespace, "survivor", func(o *v1alpha1.DBUpgrade) { o.Finalizers = []string{v1alpha1.Finalizer} }), v1alpha1.AttemptRunning)
@@ -122,6 +123,27 @@ func testUpdate(t *testing.T, namespace string, old *v1alpha1.DBUpgrade) {
 	old.Spec.Migrations.Image = "registry.example.com/team/app:v2"
 	if err := admin.Update(t.Context(), old); err != nil {
 		t.Error(err)
+	}
+}
+
+// testResolve: a way out of doubt that is none is refused; everything else about annotations is none of the webhook's business.
+func testResolve(t *testing.T, namespace string) {
+	const field = "metadata.annotations[" + v1alpha1.AnnotationResolve + "]"
+	annotated := func(value string) func(*v1alpha1.DBUpgrade) {
+		return func(o *v1alpha1.DBUpgrade) { o.Annotations = map[string]string{v1alpha1.AnnotationResolve: value} }
+	}
+	err := admin.Create(t.Context(), dbupgrade(namespace, "misled", annotated("redo")))
+	refused(t, err, metav1.StatusReasonInvalid, field, webhookName, "must be redo:<ID>", "skip:<ID>")
+	obj := created(t, dbupgrade(namespace, "resolved", annotated("redo:ABCDEF23")), v1alpha1.AttemptRunning)
+	for value, valid := range map[string]bool{"skip:ABCDEF23": true, "skip:abcdef23": false, "": true} {
+		changed := obj.DeepCopy()
+		annotated(value)(changed)
+		switch err := admin.Update(t.Context(), changed, client.DryRunAll); {
+		case !valid:
+			refused(t, err, metav1.StatusReasonInvalid, field, webhookName)
+		case err != nil:
+			t.Errorf("%q: %v", value, err)
+		}
 	}
 }
 
