@@ -20,6 +20,9 @@ if [[ ${1:-} == cluster ]]; then
   need '/usr/sbin/conntrack' conntrack
   need '/*bin/ip' iproute2
 else
+  need '/usr/sbin/mariadbd' mariadb-server-core # the server alone, without a service
+  need '/usr/bin/mariadb-dump' mariadb-client
+  need '/usr/sbin/pgbouncer' pgbouncer
   # The race detector needs a C compiler.
   command -v gcc >/dev/null || missing+=(gcc libc6-dev)
   command -v git >/dev/null || missing+=(git)
@@ -31,7 +34,7 @@ if [[ $EUID -ne 0 ]] || ! command -v apt-get >/dev/null; then
   exit 1
 fi
 
-# Tests start servers of their own, so the package need not start one.
+# Tests start servers of their own, so the packages need not start any.
 drop_in=/etc/postgresql-common/createcluster.d/dbupgrade-tests.conf
 mkdir -p "$(dirname "$drop_in")"
 trap 'rm -f "$drop_in"' EXIT
@@ -40,3 +43,7 @@ echo 'create_main_cluster = false' >"$drop_in"
 export DEBIAN_FRONTEND=noninteractive
 install=(apt-get install --yes --quiet --no-install-recommends "${missing[@]}")
 "${install[@]}" || { apt-get update --quiet && "${install[@]}"; }
+
+if [[ " ${missing[*]} " == *' pgbouncer '* ]] && command -v systemctl >/dev/null; then
+  systemctl disable --quiet --now pgbouncer.service || true # where systemd is installed but does not run
+fi

@@ -22,11 +22,12 @@ import (
 
 const usage = `Builds images without a container engine, reproducibly, and says their digest and size.
 
-Usage: go run ./hack/images operator|app|postgres [flags]
+Usage: go run ./hack/images operator|app|postgres|mariadb [flags]
 
   operator  the operator: /manager and /runner
   app       the files of a directory, such as migrations, and a command
   postgres  PostgreSQL, from this machine's Debian packages
+  mariadb   MariaDB, from this machine's Debian packages
 
 Run it in the checkout's root. "go run ./hack/images <image> --help" lists the flags.
 `
@@ -60,6 +61,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		make = app(flags)
 	case "postgres":
 		make = func(ctx context.Context) (image.Pushable, error) { return image.Postgres(ctx) }
+	case "mariadb":
+		make = func(ctx context.Context) (image.Pushable, error) { return image.MariaDB(ctx) }
 	case "help", "-h", "-help", "--help":
 		_, err := io.WriteString(stdout, usage)
 		return err

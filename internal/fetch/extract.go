@@ -5,14 +5,12 @@ package fetch
 
 import (
 	"archive/tar"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -38,6 +36,7 @@ type extraction struct {
 	dir   string
 	stage *stage
 	tree  *tree
+	sum   sum
 
 	maxBytes int64
 	bytes    int64 // taken so far, then: published
@@ -45,12 +44,16 @@ type extraction struct {
 	maxScan  int64
 	left     int64 // of maxScan
 
-	parents []string            // of dir, the deepest first
-	seen    map[string][]string // directories that the layers have in each of the parents, some of them
+	parents []string // of dir, the deepest first
+	seen    seen
+
+	// Of all layers that are being read.
+	ahead       atomic.Int64 // of maxAhead
+	transferred atomic.Int64 // bytes
 }
 
 func newExtraction(o Options, dir string, s *stage) *extraction {
-	x := &extraction{dir: dir, stage: s, maxBytes: o.MaxBytes, maxScan: o.MaxScanBytes, left: o.MaxScanBytes, seen: map[string][]string{}}
+	x := &extraction{dir: dir, stage: s, maxBytes: o.MaxBytes, maxScan: o.MaxScanBytes, left: o.MaxScanBytes, seen: seen{}}
 	for p := dir; p != "/"; {
 		p = path.Dir(p)
 		x.parents = append(x.parents, p)
@@ -62,171 +65,161 @@ func newExtraction(o Options, dir string, s *stage) *extraction {
 // scanned is how many unpacked bytes of layers were read.
 func (x *extraction) scanned() int64 { return x.maxScan - x.left }
 
-// read takes from a layer what no higher one hides. Layers are to be read from the top down.
-func (x *extraction) read(ctx context.Context, l layer, number int) error {
-	blob, err := l.Compressed()
-	if err != nil {
-		return err
+// full refuses an image whose layers have more than is to be unpacked.
+func (x *extraction) full() error {
+	return refuse("its layers unpack to more than %d bytes: use an image that holds little more than the migrations", x.maxScan)
+}
+
+// action is what an entry of a layer does to the directory.
+type action int
+
+const (
+	nothing action = iota // its path may still be told to somebody who looks for the directory
+	deletes               // it deletes a path of lower layers
+	empties               // nothing that lower layers hold in a path is to be seen
+	leads                 // it is the directory itself, or one that it is in
+	holds                 // it lies in the directory
+)
+
+// entry is what matters of a layer's entry.
+type entry struct {
+	action   action
+	at       string // a cleaned absolute path
+	typeflag byte
+	link     string
+	size     int64
+}
+
+func (e entry) isFile() bool {
+	return e.action == holds && (e.typeflag == tar.TypeReg || e.typeflag == tar.TypeGNUSparse)
+}
+
+// titled is the entry for a layer that is a file. Its title is a path from the image's root or, as where files are pushed from within the
+// directory, a bare name in it.
+func (x *extraction) titled(l layer) *tar.Header {
+	at := l.title
+	if !strings.Contains(at, "/") {
+		at = x.dir + "/" + at // not cleaned, since it may be ".."
 	}
-	defer blob.Close()
-	src := &source{r: blob}
-	err = x.unpack(ctx, src, number)
-	if _, refused := errors.AsType[refusal](err); refused {
-		return err
+	return &tar.Header{Name: at, Typeflag: tar.TypeReg, Size: l.size}
+}
+
+// sift finds out what an entry does to the directory. It refuses names that nobody should use, also of what a higher layer may have replaced.
+func (x *extraction) sift(h *tar.Header) (entry, error) {
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return entry{}, nil
 	}
-	if _, disk := errors.AsType[*Error](err); disk {
-		return err
+	if hasDotDot(h.Name) {
+		return entry{}, refuse("entry %s has a \"..\" in its name", quote(h.Name))
 	}
-	// Damage shows first as bad compression or a bad archive. Whether the registry or the image is to blame, the digest tells at the end.
-	_, _ = io.Copy(io.Discard, src)
-	if src.err != nil {
-		return src.err
+	at := path.Clean("/" + h.Name)
+	e := entry{at: at, typeflag: h.Typeflag, link: h.Linkname, size: h.Size}
+	base := path.Base(at)
+	switch {
+	case strings.Contains(path.Dir(at), "/"+whiteout):
+		return entry{}, nil // beneath a deletion or a driver's metadata; no image can have such a directory
+	case base == opaque:
+		e.action, e.at = empties, path.Dir(at)
+	case strings.HasPrefix(base, metadata):
+		return entry{}, nil
+	case strings.HasPrefix(base, whiteout):
+		in := path.Dir(at)
+		e.action, e.at = deletes, path.Join(in, strings.TrimPrefix(base, whiteout))
+		if e.at == in || path.Dir(e.at) != in {
+			return entry{}, refuse("deletion %s names no file", quote(at))
+		}
+	case at == x.dir || beneath(at, x.dir):
+		e.action = leads
+		return e, nil
+	case beneath(x.dir, at):
+		e.action = holds
 	}
-	if err != nil {
-		return refuse("layer %d cannot be unpacked: %v", number, err)
+	if e.action == nothing {
+		return e, nil // beside the directory
+	}
+	if !x.concerns(e.at) {
+		return entry{}, nil
+	}
+	return e, checkName(e.at)
+}
+
+// apply notes what an entry does, unless a higher layer hides it. Layers are to be applied from the top down. The function content stores what a file holds.
+func (x *extraction) apply(e entry, number int, content func() (*blob, error)) error {
+	switch e.action {
+	case deletes:
+		return x.tree.hide(e.at, number)
+	case empties:
+		return x.tree.makeOpaque(e.at, number)
+	case leads:
+		return x.parent(e, number)
+	case holds:
+		return x.take(e, number, content)
+	case nothing:
 	}
 	return nil
 }
 
-func (x *extraction) unpack(ctx context.Context, src io.Reader, number int) error {
-	unpacked, release, err := decompress(src)
-	if err != nil {
-		return err
-	}
-	defer release()
-	metered := meter{ctx: ctx, r: unpacked, left: &x.left, full: refuse("its layers unpack to more than %d bytes: use an image that holds little more than the migrations", x.maxScan)}
-	archive := tar.NewReader(metered)
-	for {
-		header, err := archive.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if err := x.entry(header, archive, number); err != nil {
-			return err
-		}
-	}
-	_, err = io.Copy(io.Discard, metered) // what follows the end of the archive
-	return err
-}
-
-// entry sorts an entry of a layer: what is deleted, what is not of interest, the directory and its parents, what is in it.
-func (x *extraction) entry(h *tar.Header, content io.Reader, number int) error {
-	if h.Typeflag == tar.TypeXGlobalHeader {
-		return nil
-	}
-	if hasDotDot(h.Name) {
-		return refuse("entry %s has a \"..\" in its name", quote(h.Name))
-	}
-	at := path.Clean("/" + h.Name)
-	base := path.Base(at)
-	switch {
-	case strings.Contains(path.Dir(at), "/"+whiteout):
-		return nil // beneath a deletion or a driver's metadata; no image can have such a directory
-	case strings.HasPrefix(base, whiteout):
-		return x.delete(path.Dir(at), base, number)
-	case at == x.dir || beneath(at, x.dir):
-		return x.parent(at, h, number)
-	case !beneath(x.dir, at):
-		x.note(at, h.Typeflag == tar.TypeDir)
-		return nil
-	}
-	if err := checkName(at); err != nil {
-		return err
-	}
-	return x.take(at, h, content, number)
-}
-
-// delete notes what lower layers have and this one does not.
-func (x *extraction) delete(in, base string, number int) error {
-	if base == opaque {
-		if !x.concerns(in) {
-			return nil
-		}
-		if err := checkName(in); err != nil {
-			return err
-		}
-		return x.tree.makeOpaque(in, number)
-	}
-	if strings.HasPrefix(base, metadata) {
-		return nil
-	}
-	at := path.Join(in, strings.TrimPrefix(base, whiteout))
-	if at == in || path.Dir(at) != in {
-		return refuse("deletion %s names no file", quote(path.Join(in, base)))
-	}
-	if !x.concerns(at) {
-		return nil
-	}
-	if err := checkName(at); err != nil {
-		return err
-	}
-	return x.tree.hide(at, number)
-}
-
 // parent takes note of the directory itself, or one that it is in.
-func (x *extraction) parent(at string, h *tar.Header, number int) error {
+func (x *extraction) parent(e entry, number int) error {
 	k := file
-	switch h.Typeflag {
+	switch e.typeflag {
 	case tar.TypeDir:
 		k = directory
 	case tar.TypeSymlink:
 		k = symlink
 	}
-	n, err := x.tree.claim(at, k, number)
+	n, err := x.tree.claim(e.at, k, number)
 	if n == nil || k == directory {
 		return err
 	}
 	if k == symlink {
-		target := path.Join(linkTarget(at, h.Linkname), strings.TrimPrefix(x.dir, at))
-		return refuse("%s is a symbolic link: set migrations.dir to %s", quote(at), quote(target))
+		target := path.Join(linkTarget(e.at, e.link), strings.TrimPrefix(x.dir, e.at))
+		return refuse("%s is a symbolic link: set migrations.dir to %s", quote(e.at), quote(target))
 	}
-	return refuse("%s is not a directory: set migrations.dir to the one that holds the migrations", quote(at))
+	return refuse("%s is not a directory: set migrations.dir to the one that holds the migrations", quote(e.at))
 }
 
 // take takes an entry that lies in the directory.
-func (x *extraction) take(at string, h *tar.Header, content io.Reader, number int) error {
-	switch h.Typeflag {
+func (x *extraction) take(e entry, number int, content func() (*blob, error)) error {
+	switch e.typeflag {
 	case tar.TypeDir:
-		_, err := x.tree.claim(at, directory, number)
+		_, err := x.tree.claim(e.at, directory, number)
 		return err
 	case tar.TypeReg, tar.TypeGNUSparse:
-		n, err := x.tree.claim(at, file, number)
+		n, err := x.tree.claim(e.at, file, number)
 		if n == nil {
 			return err
 		}
-		if h.Size > x.maxBytes-x.bytes {
-			return x.tooLarge(at)
+		if e.size > x.maxBytes-x.bytes {
+			return x.tooLarge(e.at)
 		}
-		if n.blob, err = x.stage.add(content); err != nil {
+		if n.blob, err = content(); err != nil {
 			return err
 		}
 		x.bytes += n.blob.size
 		return nil
 	case tar.TypeSymlink:
-		return x.link(at, symlink, linkTarget(at, h.Linkname), h, number)
+		return x.link(e, symlink, linkTarget(e.at, e.link), number)
 	case tar.TypeLink:
-		if hasDotDot(h.Linkname) {
-			return refuse("hard link %s has a \"..\" in its target %s", quote(at), quote(h.Linkname))
+		if hasDotDot(e.link) {
+			return refuse("hard link %s has a \"..\" in its target %s", quote(e.at), quote(e.link))
 		}
-		return x.link(at, hardlink, path.Clean("/"+h.Linkname), h, number)
+		return x.link(e, hardlink, path.Clean("/"+e.link), number)
 	}
-	n, err := x.tree.claim(at, file, number)
+	n, err := x.tree.claim(e.at, file, number)
 	if n == nil {
 		return err
 	}
-	return refuse("%s is neither a file nor a directory but a device, FIFO or the like (tar type %q)", quote(at), h.Typeflag)
+	return refuse("%s is neither a file nor a directory but a device, FIFO or the like (tar type %q)", quote(e.at), e.typeflag)
 }
 
-func (x *extraction) link(at string, k kind, target string, h *tar.Header, number int) error {
-	n, err := x.tree.claim(at, k, number)
+func (x *extraction) link(e entry, k kind, target string, number int) error {
+	n, err := x.tree.claim(e.at, k, number)
 	if n == nil {
 		return err
 	}
 	if !beneath(x.dir, target) || len(target) > maxPath {
-		return refuse("link %s leaves the directory %q: it leads to %s", quote(at), x.dir, quote(h.Linkname))
+		return refuse("link %s leaves the directory %q: it leads to %s", quote(e.at), x.dir, quote(e.link))
 	}
 	n.target = target
 	// A hard link is to what the archive has so far shown under its target's name, even if that is replaced later on.
@@ -318,15 +311,32 @@ func (x *extraction) missing() error {
 	return refuse("directory %q is not in it (directories seen in %s: %s): set migrations.dir to the one that holds the migrations", x.dir, in, has)
 }
 
-// note remembers the names of some directories beside the wanted one, for missing.
-func (x *extraction) note(at string, isDir bool) {
+// seen are directories that layers have in each of the wanted one's parents, some of them, for missing.
+type seen map[string][]string
+
+func (s seen) add(parent, name string) {
+	if len(s[parent]) < maxSeen && !slices.Contains(s[parent], name) {
+		s[parent] = append(s[parent], name)
+	}
+}
+
+func (s seen) addAll(of seen) {
+	for parent, all := range of {
+		for _, name := range all {
+			s.add(parent, name)
+		}
+	}
+}
+
+// note remembers a directory that an entry beside the wanted one shows.
+func (x *extraction) note(e entry, in seen) {
 	for _, p := range x.parents {
-		if !beneath(p, at) {
+		if e.at == "" || !beneath(p, e.at) {
 			continue
 		}
-		name, _, isParent := strings.Cut(strings.TrimPrefix(at[len(p):], "/"), "/")
-		if (isDir || isParent) && len(x.seen[p]) < maxSeen && !slices.Contains(x.seen[p], name) && len(name) <= 64 && checkName("/"+name) == nil {
-			x.seen[p] = append(x.seen[p], name)
+		name, _, isParent := strings.Cut(strings.TrimPrefix(e.at[len(p):], "/"), "/")
+		if (e.typeflag == tar.TypeDir || isParent) && len(name) <= 64 && checkName("/"+name) == nil {
+			in.add(p, name)
 		}
 		return
 	}

@@ -118,6 +118,8 @@ func run(ctx context.Context, o Options) (Report, error) {
 	if err := checkAllowed(ref.Context().Name(), o.AllowedPrefixes); err != nil {
 		return Report{}, err
 	}
+	ctx, stop := context.WithCancel(ctx) // of all transfers
+	defer stop()
 	img, err := open(ctx, o, ref)
 	if err != nil {
 		return Report{}, err
@@ -129,16 +131,13 @@ func run(ctx context.Context, o Options) (Report, error) {
 	defer stage.close()
 
 	x := newExtraction(o, dir, stage)
-	for i, l := range slices.Backward(img.layers) {
-		if err := x.read(ctx, l, i+1); err != nil {
-			return Report{}, img.failed(err)
-		}
-		o.Log.Info("layer read", "layer", i+1, "of", len(img.layers), "unpackedBytes", x.scanned(), "takenBytes", x.bytes)
+	if err := x.read(ctx, stop, img.layers, o.Log); err != nil {
+		return Report{}, img.failed(err)
 	}
 	if err := x.publish(); err != nil {
 		return Report{}, img.failed(err)
 	}
-	o.Log.Info("directory extracted", "image", img.name, "dir", dir, "files", x.files, "bytes", x.bytes)
+	o.Log.Info("directory extracted", "image", img.name, "dir", dir, "files", x.files, "bytes", x.bytes, "transferredBytes", x.transferred.Load())
 	return Report{Image: img.name, Files: x.files, Bytes: x.bytes}, nil
 }
 

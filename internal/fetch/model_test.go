@@ -6,13 +6,14 @@ package fetch
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"path"
-	"slices"
 	"strings"
 	"testing"
 
@@ -22,10 +23,8 @@ import (
 )
 
 // memory is a layer that was not compressed.
-type memory []byte
-
-func (m memory) Compressed() (io.ReadCloser, error) {
-	return io.NopCloser(bytes.NewReader(m)), nil
+func memory(data []byte) layer {
+	return layer{size: int64(len(data)), open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}
 }
 
 // extractAll extracts /m from layers, the lowest first, without a registry.
@@ -37,10 +36,9 @@ func extractAll(tb testing.TB, s sandbox, o Options, all ...layer) error {
 	}
 	defer stage.close()
 	x := newExtraction(o.withDefaults(), "/m", stage)
-	for i, l := range slices.Backward(all) {
-		if err := x.read(tb.Context(), l, i+1); err != nil {
-			return err
-		}
+	ctx, stop := context.WithCancel(tb.Context())
+	if err := x.read(ctx, stop, all, slog.New(slog.DiscardHandler)); err != nil {
+		return err
 	}
 	return x.publish()
 }

@@ -63,8 +63,9 @@ func (p *puller) resolve(ctx context.Context) (*image, error) {
 		return nil, p.invalid(err, "its manifest cannot be read: %v", err)
 	}
 	resolved := &image{name: p.ref.Context().Digest(desc.Digest.String()).Name(), failed: p.failed}
-	for _, l := range layers {
-		resolved.layers = append(resolved.layers, l)
+	for i, l := range layers {
+		d := manifest.Layers[i]
+		resolved.layers = append(resolved.layers, layer{size: d.Size, title: title(d), open: l.Compressed})
 	}
 	return resolved, nil
 }
@@ -138,6 +139,14 @@ func choose(manifests []v1.Descriptor) (v1.Descriptor, bool) {
 		return d.Platform != nil && d.Platform.OS == "linux" && d.Platform.Architecture == "amd64"
 	})
 	return images[max(usual, 0)], true
+}
+
+// title is the path of the file that a layer of an artifact may be. Of a directory, "oras push" makes an archive whose entries have their paths.
+func title(d v1.Descriptor) string {
+	if d.Annotations["io.deis.oras.content.unpack"] == "true" {
+		return ""
+	}
+	return d.Annotations["org.opencontainers.image.title"]
 }
 
 // checkSize trusts the sizes in the manifest because reading stops at them, unless they are negative.

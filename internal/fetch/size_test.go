@@ -200,14 +200,14 @@ func TestHugeImages(t *testing.T) {
 func TestLimitsAreInclusive(t *testing.T) {
 	s := newSandbox(t)
 	layer := memory(pack(t, entries{folder("m"), regular("m/1", "12345"), folder("m/s"), regular("m/s/2", "67890")}))
-	o := Options{MaxBytes: 10, MaxFiles: 3, MaxScanBytes: int64(len(layer))}
+	o := Options{MaxBytes: 10, MaxFiles: 3, MaxScanBytes: layer.size}
 	if err := extractAll(t, s, o, layer); err != nil {
 		t.Error(err)
 	}
 	for name, o := range map[string]Options{
-		"bytes":   {MaxBytes: 9, MaxFiles: 3, MaxScanBytes: int64(len(layer))},
-		"entries": {MaxBytes: 10, MaxFiles: 2, MaxScanBytes: int64(len(layer))},
-		"scanned": {MaxBytes: 10, MaxFiles: 3, MaxScanBytes: int64(len(layer)) - 1},
+		"bytes":   {MaxBytes: 9, MaxFiles: 3, MaxScanBytes: layer.size},
+		"entries": {MaxBytes: 10, MaxFiles: 2, MaxScanBytes: layer.size},
+		"scanned": {MaxBytes: 10, MaxFiles: 3, MaxScanBytes: layer.size - 1},
 	} {
 		s := newSandbox(t)
 		if err := extractAll(t, s, o, layer); err == nil {

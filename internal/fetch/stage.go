@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 )
@@ -17,11 +18,10 @@ import (
 // stage is where file contents wait, nameless, until the image has been read to its end. It lies within the output directory, so that giving
 // a content its name is a rename.
 type stage struct {
-	root   *os.Root
-	dir    string // within root; random, so that no image can have it
-	next   int
-	buffer []byte
-	done   bool
+	root *os.Root
+	dir  string // within root; random, so that no image can have it
+	next atomic.Int64
+	done bool
 }
 
 // blob is the content of a file.
@@ -41,7 +41,7 @@ func newStage(out string) (*stage, error) {
 		_ = root.Close()
 		return nil, failure(v1alpha1.Internal, nil, "output directory %s is not empty: it holds %q", out, entries[0].Name())
 	}
-	s := &stage{root: root, dir: ".fetch-" + rand.Text(), buffer: make([]byte, 64<<10)}
+	s := &stage{root: root, dir: ".fetch-" + rand.Text()}
 	if err == nil {
 		err = root.Mkdir(s.dir, 0o700)
 	}
@@ -52,25 +52,36 @@ func newStage(out string) (*stage, error) {
 	return s, nil
 }
 
-// add stores a content. Errors of the reader are returned as they are.
-func (s *stage) add(r io.Reader) (*blob, error) {
-	at := path.Join(s.dir, strconv.Itoa(s.next))
-	s.next++
+// add stores a content, copying it through the buffer. Several may be stored at once. Errors of the reader are returned as they are.
+func (s *stage) add(r io.Reader, buffer []byte) (*blob, error) {
+	at := path.Join(s.dir, strconv.FormatInt(s.next.Add(1), 10))
 	f, err := s.root.OpenFile(at, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, diskError(err)
 	}
-	size, err := io.CopyBuffer(diskWriter{f}, r, s.buffer)
+	size, err := io.CopyBuffer(diskWriter{f}, r, buffer)
 	if closeErr := f.Close(); err == nil && closeErr != nil {
 		err = diskError(closeErr)
 	}
 	if err != nil {
+		_ = s.root.Remove(at) // the error says more
 		return nil, err
 	}
 	if err := s.root.Chmod(at, 0o444); err != nil { // a mode given to OpenFile would be subject to the umask
 		return nil, diskError(err)
 	}
 	return &blob{at: at, size: size}, nil
+}
+
+// read opens a content.
+func (s *stage) read(b *blob) (io.ReadCloser, error) {
+	f, err := s.root.Open(b.at)
+	return f, diskError(err)
+}
+
+// remove takes a content away again that nobody will see.
+func (s *stage) remove(b *blob) error {
+	return diskError(s.root.Remove(b.at))
 }
 
 // place gives a content a name, and further ones by hard links.

@@ -18,6 +18,11 @@ const (
 	hardlink
 )
 
+// hasContent says whether a node is a file, or a link that may lead to one.
+func (n *node) hasContent() bool {
+	return n != nil && (n.kind == file || n.kind == symlink || n.kind == hardlink)
+}
+
 // tree is what is known of the image's files while its layers are read from the top down: those of the wanted directory, and its parents.
 type tree struct {
 	root *node
@@ -67,6 +72,20 @@ func (t *tree) find(clean string) *node {
 		}
 	}
 	return n
+}
+
+// closed says whether lower layers can add nothing to a path.
+func (t *tree) closed(clean string) bool {
+	n := t.root
+	for _, name := range names(clean) {
+		if n.hides > 0 {
+			return true
+		}
+		if n = n.children[name]; n == nil {
+			return false
+		}
+	}
+	return n.hides > 0
 }
 
 // hide notes that a layer deletes a path: lower layers' entries there and beneath are not to be seen. Those of this layer are.

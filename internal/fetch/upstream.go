@@ -22,7 +22,8 @@ import (
 
 // exported is an image that "crane export" has written to a file. Its layers are one by then.
 func exported(file string, ref name.Reference) *image {
-	return &image{layers: []layer{tarball(file)}, failed: func(err error) error {
+	tarball := layer{open: func() (io.ReadCloser, error) { return os.Open(file) }}
+	return &image{layers: []layer{tarball}, failed: func(err error) error {
 		if e, ok := errors.AsType[*Error](err); ok {
 			return e
 		}
@@ -32,11 +33,6 @@ func exported(file string, ref name.Reference) *image {
 		return failure(v1alpha1.Internal, err, "image %s, as it was exported, cannot be read: %v", ref, err)
 	}}
 }
-
-// tarball is a file that holds a layer.
-type tarball string
-
-func (t tarball) Compressed() (io.ReadCloser, error) { return os.Open(string(t)) }
 
 // Login writes a docker configuration for the image's registry to a new file: of all logins in the pull Secrets the one that fits best, or none. Of the
 // options it needs Image, PullSecrets and Log. Its error is always an [*Error].

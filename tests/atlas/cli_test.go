@@ -14,7 +14,10 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
 
-const none = "-- atlas:txmode none\n\n"
+const (
+	none = "-- atlas:txmode none\n\n"
+	file = "-- atlas:txmode file\n\n"
+)
 
 var history = files{
 	"20260101000000_init.sql":  "-- the beginning\nCREATE TABLE a (i int PRIMARY KEY, t text DEFAULT 'x;y');\nINSERT INTO a VALUES (1);\n",

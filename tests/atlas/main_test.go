@@ -6,6 +6,7 @@ package atlas
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log"
 	"maps"
 	"os"
@@ -16,12 +17,14 @@ import (
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
+	"github.com/subganapathy/automatic-db-upgrades/tests/mariadb"
 	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 	"github.com/subganapathy/automatic-db-upgrades/tests/runner"
 )
 
 var (
 	server *postgres.Server
+	maria  *mariadb.Server
 	binary string // the runner
 )
 
@@ -40,6 +43,11 @@ func run(m *testing.M) int {
 		log.Print(err)
 		return 1
 	}
+	if maria, err = mariadb.Run(); err != nil && !errors.Is(err, mariadb.ErrNotInstalled) {
+		log.Print(err)
+		return 1
+	}
+	defer maria.Close()
 	return postgres.Main(m, &server)
 }
 
@@ -55,19 +63,26 @@ func (f files) first(n int) files {
 	return some
 }
 
+// with has one file more.
+func (f files) with(name, content string) files {
+	more := maps.Clone(f)
+	more[name] = content
+	return more
+}
+
 // runnerCommand is the runner as a Job runs it. The file gets its result.
-func runnerCommand(t *testing.T, dir, url string) (*exec.Cmd, string) {
+func runnerCommand(t *testing.T, dir, url string, flags ...string) (*exec.Cmd, string) {
 	t.Helper()
 	message := filepath.Join(t.TempDir(), "termination-log")
-	cmd := exec.CommandContext(t.Context(), binary, "migrate", "--dir="+dir, "--termination-log="+message)
+	cmd := exec.CommandContext(t.Context(), binary, append([]string{"migrate", "--dir=" + dir, "--termination-log=" + message}, flags...)...)
 	cmd.Env = []string{"DATABASE_URL=" + url}
 	return cmd, message
 }
 
 // runnerMigrates runs the runner to its end, and checks that exit code and result agree.
-func runnerMigrates(t *testing.T, dir, url string) *v1alpha1.MigrationStatus {
+func runnerMigrates(t *testing.T, dir, url string, flags ...string) *v1alpha1.MigrationStatus {
 	t.Helper()
-	cmd, message := runnerCommand(t, dir, url)
+	cmd, message := runnerCommand(t, dir, url, flags...)
 	out, err := cmd.CombinedOutput()
 	data, readErr := os.ReadFile(message)
 	if readErr != nil {
@@ -87,9 +102,9 @@ func runnerMigrates(t *testing.T, dir, url string) *v1alpha1.MigrationStatus {
 	return res.Migration
 }
 
-func runnerSucceeds(t *testing.T, dir, url string) *v1alpha1.MigrationStatus {
+func runnerSucceeds(t *testing.T, dir, url string, flags ...string) *v1alpha1.MigrationStatus {
 	t.Helper()
-	got := runnerMigrates(t, dir, url)
+	got := runnerMigrates(t, dir, url, flags...)
 	if got.Failure != nil {
 		t.Fatalf("the runner failed: %+v", *got.Failure)
 	}

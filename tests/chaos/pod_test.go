@@ -105,7 +105,7 @@ func (m *migration) cutNetwork(while func()) {
 // outOfMemory is a runner that is given more to hold than it may, the first time.
 var outOfMemory = disturbance{
 	change: func(obj *v1alpha1.DBUpgrade) {
-		obj.Spec.Runner = v1alpha1.RunnerSpec{JobHistoryLimit: 3, Resources: corev1.ResourceRequirements{
+		obj.Spec.Runner = v1alpha1.RunnerSpec{JobHistoryLimit: new(int32(3)), Resources: corev1.ResourceRequirements{
 			Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")},
 		}}
 	},

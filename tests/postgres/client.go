@@ -4,7 +4,11 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -52,4 +56,24 @@ func Await(tb testing.TB, url, sql string) {
 func AwaitSleep(tb testing.TB, url string) {
 	tb.Helper()
 	Await(tb, url, "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'dbupgrade-runner' AND datname = current_database() AND wait_event = 'PgSleep'")
+}
+
+// pg_dump fences its output with a key that is new each time.
+var fence = regexp.MustCompile(`(?m)^\\(?:un)?restrict .*\n`)
+
+// Dump is what pg_dump makes of a database, given further arguments.
+func Dump(tb testing.TB, url string, args ...string) string {
+	tb.Helper()
+	bin, err := findBinaries()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.CommandContext(tb.Context(), filepath.Join(bin, "pg_dump"), append([]string{"--dbname=" + url}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		tb.Fatalf("pg_dump: %v: %s", err, stderr.Bytes())
+	}
+	return fence.ReplaceAllString(string(out), "")
 }

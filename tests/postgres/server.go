@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,6 +26,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/subganapathy/automatic-db-upgrades/tests/loopback"
+	"github.com/subganapathy/automatic-db-upgrades/tests/process"
 )
 
 const (
@@ -50,7 +50,7 @@ type Server struct {
 	owner    *syscall.Credential // nil: the test's own user
 
 	mu   sync.Mutex
-	proc *process // nil while stopped
+	proc *process.Process // nil while stopped
 }
 
 // Option changes how a server is run.
@@ -194,12 +194,13 @@ func (s *Server) Start() error {
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
 		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off",
 	}
-	proc, err := startProcess(s.command("postgres", append(args, s.settings...)...), s.log())
+	// A killed test leaves nobody to shut the server down, so it is told to do that at once.
+	proc, err := process.Start(s.command("postgres", append(args, s.settings...)...), s.log(), syscall.SIGQUIT)
 	if err != nil {
 		return fmt.Errorf("start postgres: %w", err)
 	}
 	if err := s.awaitReady(proc); err != nil {
-		return errors.Join(err, proc.stop(stopTimeout))
+		return errors.Join(err, proc.Stop(syscall.SIGINT, stopTimeout))
 	}
 	s.proc = proc
 	return nil
@@ -214,7 +215,7 @@ func (s *Server) Stop() error {
 	if s.proc == nil {
 		return nil
 	}
-	err := s.proc.stop(stopTimeout)
+	err := s.proc.Stop(syscall.SIGINT, stopTimeout)
 	s.proc = nil
 	return err
 }
@@ -236,7 +237,8 @@ func (s *Server) running() bool {
 // create makes the directory, picks the port and fills the data directory.
 func (s *Server) create() error {
 	var err error
-	if s.owner, err = unprivileged(); err != nil {
+	// PostgreSQL refuses to be run by root, so its package's own user is taken then.
+	if s.owner, err = process.Unprivileged("postgres"); err != nil {
 		return err
 	}
 	if s.dir, err = os.MkdirTemp("", "postgres-"); err != nil {
@@ -247,12 +249,8 @@ func (s *Server) create() error {
 	if err := os.WriteFile(passwordFile, []byte(s.password), 0o600); err != nil {
 		return err
 	}
-	if s.owner != nil {
-		for _, path := range []string{s.dir, passwordFile} {
-			if err := os.Chown(path, int(s.owner.Uid), int(s.owner.Gid)); err != nil {
-				return err
-			}
-		}
+	if err := process.Own(s.owner, s.dir, passwordFile); err != nil {
+		return err
 	}
 	initdb := s.command("initdb", "-D", s.data(), "-U", superuser, "--pwfile="+passwordFile,
 		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
@@ -273,14 +271,13 @@ func (s *Server) log() string  { return filepath.Join(s.dir, "log") }
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir // the user may be unable to read the test's own directory
-	cmd.SysProcAttr = dieWithParent()
-	cmd.SysProcAttr.Credential = s.owner
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.owner}
 	return cmd
 }
 
 // awaitReady returns once the server accepts connections, or with the server's
 // own words when it ends before that.
-func (s *Server) awaitReady(proc *process) error {
+func (s *Server) awaitReady(proc *process.Process) error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -291,9 +288,9 @@ func (s *Server) awaitReady(proc *process) error {
 			return conn.Close(ctx)
 		}
 		select {
-		case <-proc.done:
+		case <-proc.Done():
 			log, _ := os.ReadFile(s.log())
-			return fmt.Errorf("postgres ended: %w: %s", proc.err, bytes.TrimSpace(log))
+			return fmt.Errorf("postgres ended: %w: %s", proc.Err(), bytes.TrimSpace(log))
 		case <-ctx.Done():
 			return fmt.Errorf("postgres does not accept connections: %w", err)
 		case <-tick.C:
@@ -346,27 +343,6 @@ func major(initdb string) int {
 		return 0
 	}
 	return version
-}
-
-// unprivileged is the user to run the server as, nil for the current one:
-// PostgreSQL refuses to be run by root, so its package's own user is taken then.
-func unprivileged() (*syscall.Credential, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	account, err := user.Lookup("postgres")
-	if err != nil {
-		return nil, fmt.Errorf("find a user for the server, which refuses to be run by root: %w", err)
-	}
-	uid, err := strconv.ParseUint(account.Uid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	gid, err := strconv.ParseUint(account.Gid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
 // quote makes an SQL string literal: CREATE ROLE takes no parameters.

@@ -198,3 +198,17 @@ func state(err error) string {
 	}
 	return ""
 }
+
+func TestDump(t *testing.T) {
+	first, second := shared.NewDatabase(t), shared.NewDatabase(t)
+	for _, database := range []string{first, second} {
+		Exec(t, database, "CREATE TABLE pets (name text)")
+	}
+	if Dump(t, first) != Dump(t, second) {
+		t.Errorf("two dumps of the same differ:\n%s\n%s", Dump(t, first), Dump(t, second))
+	}
+	Exec(t, second, "INSERT INTO pets VALUES ('Rex')")
+	if Dump(t, first, "--schema-only") != Dump(t, second, "--schema-only") || Dump(t, first) == Dump(t, second) {
+		t.Error("only the dump with the data shows a row")
+	}
+}

@@ -1,7 +1,7 @@
 // Copyright 2026 The DBUpgrade Operator Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stage sets the scene for tests on a local cluster: the operator, installed as its users do, and teams with a PostgreSQL and images of their own.
+// Package stage sets the scene for tests on a local cluster: the operator, installed as its users do, and teams with a database and images of their own.
 package stage
 
 import (

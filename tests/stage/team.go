@@ -6,10 +6,12 @@ package stage
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/url"
 	"path"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,23 +26,44 @@ import (
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/hack/images/image"
+	"github.com/subganapathy/automatic-db-upgrades/tests/mariadb"
 	"github.com/subganapathy/automatic-db-upgrades/tests/migrations"
 )
 
 //go:embed postgres.yaml
 var postgres string
 
+//go:embed mariadb.yaml
+var maria string
+
 // waitTimeout is far more than anything takes, also on a machine that does much else.
 const waitTimeout = 5 * time.Minute
 
-// Team is a namespace that enforces restricted pods, with a PostgreSQL of its own, whose URL is in key url of the Secret db.
+// Team is a namespace that enforces restricted pods, with a database of its own, whose URL is in key url of the Secret db.
 type Team struct {
 	*Stage
 	Namespace string
+	database  string // the name of its Service: postgres or mariadb
 }
 
-// NewTeam makes a namespace and its database, and removes it when the test ends.
+// NewTeam makes a namespace and its PostgreSQL, and removes it when the test ends.
 func (s *Stage) NewTeam(tb testing.TB, prefix string) *Team {
+	tb.Helper()
+	return s.newTeam(tb, prefix, "postgres", postgres)
+}
+
+// NewMariaDBTeam makes a namespace and its MariaDB, and removes it when the test ends.
+func (s *Stage) NewMariaDBTeam(tb testing.TB, prefix string) *Team {
+	tb.Helper()
+	img, err := image.MariaDB(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.Push(tb, "mariadb:10", img)
+	return s.newTeam(tb, prefix, "mariadb", maria)
+}
+
+func (s *Stage) newTeam(tb testing.TB, prefix, database, manifest string) *Team {
 	tb.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: prefix + "-",
@@ -54,9 +77,9 @@ func (s *Stage) NewTeam(tb testing.TB, prefix string) *Team {
 			tb.Error(err)
 		}
 	})
-	t := &Team{Stage: s, Namespace: ns.Name}
-	s.Kubectl(tb, postgres, "apply", "--server-side", "--namespace="+ns.Name, "--filename=-")
-	Wait(t, tb, "postgres", "is available", func(d *appsv1.Deployment) bool { return d.Status.AvailableReplicas == 1 })
+	t := &Team{Stage: s, Namespace: ns.Name, database: database}
+	s.Kubectl(tb, manifest, "apply", "--server-side", "--namespace="+ns.Name, "--filename=-")
+	Wait(t, tb, database, "is available", func(d *appsv1.Deployment) bool { return d.Status.AvailableReplicas == 1 })
 	return t
 }
 
@@ -133,7 +156,7 @@ func (t *Team) Jobs(tb testing.TB) []batchv1.Job {
 	return list.Items
 }
 
-// DB connects to the team's database from outside.
+// DB connects to the team's PostgreSQL from outside.
 func (t *Team) DB(tb testing.TB) *pgx.Conn {
 	tb.Helper()
 	service := Get[corev1.Service](t, tb, "postgres")
@@ -149,9 +172,18 @@ func (t *Team) DB(tb testing.TB) *pgx.Conn {
 	return conn
 }
 
+// MariaDB is the URL of the team's MariaDB from outside.
+func (t *Team) MariaDB(tb testing.TB) string {
+	tb.Helper()
+	return "mysql://app:secret@" + Get[corev1.Service](t, tb, "mariadb").Spec.ClusterIP + ":3306/app"
+}
+
 // Query is the rows' first column.
 func (t *Team) Query(tb testing.TB, sql string) []string {
 	tb.Helper()
+	if t.database == "mariadb" {
+		return queryMariaDB(tb, t.MariaDB(tb), sql)
+	}
 	rows, err := t.DB(tb).Query(tb.Context(), sql)
 	if err != nil {
 		tb.Fatal(err)
@@ -167,8 +199,29 @@ func (t *Team) Query(tb testing.TB, sql string) []string {
 	return column
 }
 
+func queryMariaDB(tb testing.TB, address, query string) []string {
+	tb.Helper()
+	var column []string
+	for row := range strings.Lines(mariadb.Query(tb, address, query)) {
+		var values []*string
+		if err := json.Unmarshal([]byte(row), &values); err != nil {
+			tb.Fatal(err)
+		}
+		if values[0] == nil {
+			column = append(column, "<nil>") // as of PostgreSQL
+			continue
+		}
+		column = append(column, *values[0])
+	}
+	return column
+}
+
 // Applied is the versions that the database says were applied.
 func (t *Team) Applied(tb testing.TB) []string {
 	tb.Helper()
-	return t.Query(tb, "SELECT version FROM atlas_schema_revisions.atlas_schema_revisions WHERE type <> 0 ORDER BY version")
+	schema := "atlas_schema_revisions"
+	if t.database == "mariadb" {
+		schema = "app" // where the URL names one, the history is in it
+	}
+	return t.Query(tb, "SELECT version FROM "+schema+".atlas_schema_revisions WHERE type <> 0 ORDER BY version")
 }

@@ -3,12 +3,10 @@
 
 //go:build unix && !linux
 
-package postgres
+package process
 
 import "syscall"
 
 // dieWithParent does nothing here: only Linux can tell a process that its
 // parent is gone.
-func dieWithParent() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{}
-}
+func dieWithParent(*syscall.SysProcAttr, syscall.Signal) {}
