@@ -1,8 +1,9 @@
 // Copyright 2026 The DBUpgrade Operator Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command runner is what runs inside the Job of an attempt: "fetch" takes the migrations out of their image, "migrate" applies them. "login" prepares
-// the login of somebody else who pulls the image.
+// Command runner is what runs inside the Job of an attempt: "fetch" takes the migrations out of their image, "migrate" applies them, "plan" tells what
+// that would be. "login" prepares the login of somebody else who pulls the image, and "lint" looks at a directory without any database. All of them are
+// there for people too.
 // docs/runner.md describes its flags, exit codes and result.
 package main
 
@@ -16,16 +17,12 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	_ "golang.org/x/crypto/x509roots/fallback" // roots for an image that has none; those of the system win
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
-	"github.com/subganapathy/automatic-db-upgrades/internal/fetch"
-	"github.com/subganapathy/automatic-db-upgrades/internal/migrate"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
 )
 
@@ -39,7 +36,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	code := run(ctx, os.Args[1:], os.Getenv("DATABASE_URL"), os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -48,7 +45,7 @@ func main() {
 type step func(ctx context.Context, log *slog.Logger) result.Result
 
 // run is the whole program; it returns the exit code.
-func run(ctx context.Context, args []string, databaseURL string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		usage(stderr)
 		return exitUsage
@@ -61,7 +58,11 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 	case "login":
 		flags, do = loginCommand()
 	case "migrate":
-		flags, do = migrateCommand(databaseURL)
+		flags, do = migrateCommand(getenv)
+	case "plan":
+		flags, do = planCommand(getenv)
+	case "lint":
+		flags, do = lintCommand()
 	case "help", "-h", "-help", "--help":
 		usage(stdout)
 		return 0
@@ -73,7 +74,7 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 		usage(stderr)
 		return exitUsage
 	}
-	path := flags.String("termination-log", terminationLog, "`file` that gets the result, as JSON of at most 4096 bytes")
+	path := flags.String("termination-log", terminationLog, "`file` that gets the result, as JSON")
 	flags.SetOutput(stderr)
 	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 		fmt.Fprintf(stderr, "unexpected argument %q\n", flags.Arg(0))
 		return exitUsage
 	}
-	log := slog.New(slog.NewJSONHandler(stdout, nil)).With("step", args[0])
+	log := newLog(stdout, args[0])
 	return report(do(ctx, log), *path, log)
 }
 
@@ -97,8 +98,7 @@ func report(res result.Result, path string, log *slog.Logger) int {
 	err := writeResult(path, res.Encode())
 	switch {
 	case err == nil:
-	case path == terminationLog && errors.Is(err, fs.ErrNotExist):
-		log.Warn("no result was written: not run by a kubelet", "error", err.Error())
+	case path == terminationLog && errors.Is(err, fs.ErrNotExist): // not run by a kubelet
 	default:
 		log.Error("the result was not written", "error", err.Error())
 		if code == 0 {
@@ -121,95 +121,6 @@ func writeResult(path string, data []byte) error {
 	return errors.Join(err, file.Close())
 }
 
-func fetchCommand() (*flag.FlagSet, step) {
-	var o fetch.Options
-	flags := newFlags("fetch", "Takes the directory of migrations out of a container image.")
-	flags.StringVar(&o.Image, "image", "", "`reference` of the image, with tag or digest")
-	flags.StringVar(&o.Dir, "dir", "/migrations", "absolute `path` of the directory in the image")
-	flags.StringVar(&o.Tarball, "tarball", "", "`file` that holds the image already, as \"crane export\" writes it; no registry is asked then")
-	project := flags.String("atlas-project", "", "`file` to write for the Atlas command line, which tells it of the directory and of DATABASE_URL")
-	flags.StringVar(&o.Out, "out", "", "local `directory` to put the files into; it must exist and be empty")
-	flags.Func("pull-secret", "`directory` where a pull secret is mounted; may be repeated", appendTo(&o.PullSecrets))
-	flags.BoolVar(&o.PlainHTTP, "plain-http", false, "ask registries over HTTP where they do not speak HTTPS")
-	flags.Func("allowed-prefix", "`registry or repository` that the image must lie in; may be repeated, and none allows all", appendTo(&o.AllowedPrefixes))
-	flags.Int64Var(&o.MaxBytes, "max-bytes", 0, "most `bytes` that the directory may hold; 0 is the default of the program")
-	flags.IntVar(&o.MaxFiles, "max-files", 0, "most `files` that it may hold; 0 is the default of the program")
-	return flags, func(ctx context.Context, log *slog.Logger) result.Result {
-		o.Log = log
-		got, err := fetch.Run(ctx, o)
-		if err == nil && *project != "" {
-			err = fetch.WriteAtlasProject(*project, o.Out)
-		}
-		if err != nil {
-			return fetchFailed(err, log)
-		}
-		return result.Result{Image: got.Image}
-	}
-}
-
-func loginCommand() (*flag.FlagSet, step) {
-	var o fetch.Options
-	flags := newFlags("login", "Writes a docker configuration with the login for the registry of a container image.")
-	flags.StringVar(&o.Image, "image", "", "`reference` of the image, with tag or digest")
-	flags.Func("pull-secret", "`directory` where a pull secret is mounted; may be repeated", appendTo(&o.PullSecrets))
-	out := flags.String("out", "", "`file` to write; it must not exist")
-	return flags, func(_ context.Context, log *slog.Logger) result.Result {
-		o.Log = log
-		if err := fetch.Login(o, *out); err != nil {
-			return fetchFailed(err, log)
-		}
-		return result.Result{}
-	}
-}
-
-func fetchFailed(err error, log *slog.Logger) result.Result {
-	class := v1alpha1.Internal
-	var known *fetch.Error
-	if errors.As(err, &known) {
-		class = known.Class
-	}
-	log.Error("fetch failed", "class", string(class), "error", err.Error())
-	return result.Failed(v1alpha1.Failure{Class: class, Error: err.Error()})
-}
-
-func migrateCommand(databaseURL string) (*flag.FlagSet, step) {
-	o := migrate.Options{URL: databaseURL, Version: version}
-	flags := newFlags("migrate", "Applies the pending files of a directory to the database that the environment variable DATABASE_URL names.")
-	flags.StringVar(&o.Dir, "dir", "/migrations", "`directory` of migrations, in Atlas's format, with its atlas.sum")
-	flags.StringVar(&o.ImageRoot, "image-root", "", "`directory` where an image is mounted, in which --dir is an absolute path")
-	flags.Func("lock-timeout", fmt.Sprintf("how `long` to wait for another run in the same database (default %s)", migrate.DefaultLockTimeout), durationTo(&o.LockTimeout))
-	flags.Func("deadline", "how `long` the run may take, waiting included: 90s, 2h, or a number of seconds (default no limit)", durationTo(&o.Deadline))
-	return flags, func(ctx context.Context, log *slog.Logger) result.Result {
-		o.Log = log
-		return migrate.Run(ctx, o)
-	}
-}
-
-// durationTo reads a positive duration; a bare number is one of seconds.
-func durationTo(to *time.Duration) func(string) error {
-	return func(s string) error {
-		if _, err := strconv.Atoi(s); err == nil {
-			s += "s"
-		}
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			return err
-		}
-		if d <= 0 {
-			return errors.New("must be positive")
-		}
-		*to = d
-		return nil
-	}
-}
-
-func appendTo(list *[]string) func(string) error {
-	return func(s string) error {
-		*list = append(*list, s)
-		return nil
-	}
-}
-
 func newFlags(name, about string) *flag.FlagSet {
 	flags := flag.NewFlagSet("runner "+name, flag.ContinueOnError)
 	flags.Usage = func() {
@@ -221,13 +132,15 @@ func newFlags(name, about string) *flag.FlagSet {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, `Runs inside the Job of a DBUpgrade.
+	fmt.Fprint(w, `Applies migrations: in the Job of a DBUpgrade, or by hand.
 
-Usage: runner fetch|login|migrate|version [flags]
+Usage: runner fetch|lint|plan|migrate|login|version [flags]
 
   fetch    takes the directory of migrations out of a container image
-  login    writes a docker configuration for whoever else pulls it
-  migrate  applies it to the database in DATABASE_URL
+  lint     tells what is to be said against a directory of migrations, without any database
+  plan     tells what would be applied to the database in DATABASE_URL, and changes nothing
+  migrate  applies it
+  login    writes a docker configuration for whoever else pulls the image
   version  prints the version
 
 "runner <command> --help" lists the flags.

@@ -36,6 +36,18 @@ func TestMain(m *testing.M) {
 	os.Exit(postgres.Main(m, &server))
 }
 
+func noEnv(string) string { return "" }
+
+// env has the URL of a database where it is looked for by default.
+func env(url string) func(string) string {
+	return func(name string) string {
+		if name == "DATABASE_URL" {
+			return url
+		}
+		return ""
+	}
+}
+
 // readResult parses what a run left for the kubelet.
 func readResult(t *testing.T, path string) result.Result {
 	t.Helper()
@@ -56,7 +68,7 @@ func TestUsage(t *testing.T) {
 		"--help": 0, "migrate --help": 0, "fetch -h": 0, "login -h": 0, "version": 0,
 	} {
 		var out bytes.Buffer
-		if got := run(t.Context(), strings.Fields(args), "", &out, &out); got != want {
+		if got := run(t.Context(), strings.Fields(args), noEnv, &out, &out); got != want {
 			t.Errorf("%q exits with %d, want %d", args, got, want)
 		}
 		if out.Len() == 0 {
@@ -67,7 +79,7 @@ func TestUsage(t *testing.T) {
 
 func TestHelpNamesExitCodes(t *testing.T) {
 	var out bytes.Buffer
-	run(t.Context(), []string{"migrate", "--help"}, "", &out, &out)
+	run(t.Context(), []string{"migrate", "--help"}, noEnv, &out, &out)
 	for _, c := range result.Classes() {
 		if want := fmt.Sprintf("%d  %s", c.ExitCode, c.Name); !strings.Contains(out.String(), want) {
 			t.Errorf("help does not have %q", want)
@@ -86,7 +98,7 @@ func TestMigrate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			message := filepath.Join(t.TempDir(), "message")
 			var out bytes.Buffer
-			code := run(t.Context(), []string{"migrate", "--dir=" + migrations.Dir(t, map[string]string{"1.sql": c.sql}), "--deadline=60", "--termination-log=" + message}, server.NewDatabase(t), &out, &out)
+			code := run(t.Context(), []string{"migrate", "--dir=" + migrations.Dir(t, map[string]string{"1.sql": c.sql}), "--deadline=60", "--termination-log=" + message}, env(server.NewDatabase(t)), &out, &out)
 			if code != c.code {
 				t.Errorf("exit code is %d, want %d\n%s", code, c.code, &out)
 			}
@@ -107,7 +119,7 @@ func TestMigrate(t *testing.T) {
 func TestFetchFailure(t *testing.T) {
 	message := filepath.Join(t.TempDir(), "message")
 	var out bytes.Buffer
-	code := run(t.Context(), []string{"fetch", "--image=not an image", "--out=" + t.TempDir(), "--termination-log=" + message}, "", &out, &out)
+	code := run(t.Context(), []string{"fetch", "--image=not an image", "--out=" + t.TempDir(), "--termination-log=" + message}, noEnv, &out, &out)
 	f := readResult(t, message).Failure()
 	if f == nil || f.Error == "" || code != int(result.ClassOf(f.Class).ExitCode) {
 		t.Errorf("exit code is %d, failure is %+v", code, f)
@@ -117,7 +129,7 @@ func TestFetchFailure(t *testing.T) {
 func TestResultCannotBeWritten(t *testing.T) {
 	var out bytes.Buffer
 	args := []string{"migrate", "--dir=" + migrations.Dir(t, map[string]string{"1.sql": "SELECT 1;"}), "--termination-log=" + filepath.Join(t.TempDir(), "missing", "message")}
-	if code := run(t.Context(), args, server.NewDatabase(t), &out, &out); code != 16 {
+	if code := run(t.Context(), args, env(server.NewDatabase(t)), &out, &out); code != 16 {
 		t.Errorf("exit code is %d, want 16", code)
 	}
 }

@@ -28,6 +28,8 @@ type format struct {
 	example string
 	// deep is set where directories below the first one hold migrations too.
 	deep bool
+	// sort puts them into order, and leaves out what others stand for; nil is the order of names.
+	sort func([]migration) []migration
 	// numbered is set where the tool compares versions as numbers.
 	numbered bool
 	// sections of a file that are executed; nil is all of it.
@@ -52,7 +54,7 @@ var (
 		atlas,
 		{name: v1alpha1.FormatGolangMigrate, file: golangMigrate, example: "0001_init.up.sql", numbered: true, directives: true},
 		{name: v1alpha1.FormatGoose, file: goose, example: "00001_init.sql", numbered: true, sections: gooseSections},
-		{name: v1alpha1.FormatFlyway, file: flyway, example: "V01__init.sql", numbered: true, deep: true, directives: true, check: noPlaceholders},
+		{name: v1alpha1.FormatFlyway, file: flyway, example: "V01__init.sql", numbered: true, deep: true, sort: sortFlyway, directives: true, check: noPlaceholders},
 		{name: v1alpha1.FormatLiquibase, file: local, example: "0001_init.sql", sections: changesets, directives: true, check: noPlaceholders},
 		{name: v1alpha1.FormatDBMate, file: dbmate, example: "20260102150405_init.sql", numbered: true, sections: dbmateSections},
 	}
@@ -93,8 +95,8 @@ func (f *format) pick(names []string) ([]migration, error) {
 		return nil, result.Errorf(v1alpha1.IntegrityFailed, "none of the directory's %d .sql files has the name of a migration of %s, such as %s: "+
 			"set migrations.format to the tool that they are of", sql, f.name, f.example)
 	}
-	if f.deep && len(picked) > 0 {
-		picked = sortFlyway(picked)
+	if f.sort != nil {
+		picked = f.sort(picked)
 	}
 	return picked, f.ordered(picked)
 }

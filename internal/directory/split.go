@@ -46,8 +46,11 @@ func (d Dialect) scan(text string) ([]*migrate.Stmt, error) {
 	begins, ends := len(begin.FindAllStringIndex(text, -1)), len(endOfBlock.FindAllStringIndex(text, -1))
 	if ends == 0 {
 		options.MatchBegin, options.MatchBeginAtomic = false, false
-	} else if begins > ends+maxOpenBlocks && !delimiter.MatchString(text) {
+	} else if begins > ends+maxOpenBlocks && !hasDelimiter(text) {
 		return nil, errors.New("1:1: too many blocks that have a BEGIN and no END: set a delimiter for them with '-- atlas:delimiter'")
+	}
+	if loneQuote.MatchString(text) {
+		return nil, errors.New("1:1: DELIMITER with nothing but a quote, which is none")
 	}
 	return (&migrate.Scanner{ScannerOptions: options}).Scan(text)
 }
@@ -59,7 +62,7 @@ var (
 	beginOfBlock = regexp.MustCompile(`(?i)\bBEGIN\s`)
 	beginAtomic  = regexp.MustCompile(`(?i)\bBEGIN\s+ATOMIC\s`)
 	endOfBlock   = regexp.MustCompile(`(?i)\bEND\b`)
-	delimiter    = regexp.MustCompile(`(?im)^\s*DELIMITER\s|atlas:delimiter`)
+	loneQuote    = regexp.MustCompile(`(?i)DELIMITER [\s\pZ\x{85}]*'[\s\pZ\x{85}]*(?:\n|$)`) // on which the scanner would panic
 	blank        = regexp.MustCompile(`[^\n]`)
 )
 
@@ -80,8 +83,8 @@ func (d Dialect) split(text string, sections []section) ([]*migrate.Stmt, error)
 			}
 			return nil, err
 		}
-		if first, _, _ := strings.Cut(part, "\n"); isDelimiter(first) {
-			at += len(first) + 1 // from which the scanner counts
+		if hasDelimiter(part) {
+			at += strings.Index(part, "\n") + 1 // from which the scanner counts
 		}
 		for _, stmt := range stmts {
 			stmt.Pos += at
@@ -123,9 +126,10 @@ func one(text string, at int) []*migrate.Stmt {
 	return []*migrate.Stmt{stmt}
 }
 
-// isDelimiter tells whether the first line of a text sets the delimiter.
-func isDelimiter(line string) bool {
-	m := directive.FindStringSubmatch(line)
+// hasDelimiter tells whether the first line of a text sets the delimiter.
+func hasDelimiter(text string) bool {
+	first, _, _ := strings.Cut(text, "\n")
+	m := directive.FindStringSubmatch(first)
 	return m != nil && m[1] == "-- " && m[2] == "delimiter"
 }
 

@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
@@ -48,6 +49,7 @@ type extraction struct {
 	seen    seen
 
 	// Of all layers that are being read.
+	begun       sync.WaitGroup
 	ahead       atomic.Int64 // of maxAhead
 	transferred atomic.Int64 // bytes
 }

@@ -8,7 +8,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"sync/atomic"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -62,22 +61,6 @@ func decompress(r *bufio.Reader) (io.Reader, func(), error) {
 	default:
 		return r, func() {}, nil
 	}
-}
-
-// source counts what comes from a registry, and remembers what went wrong below a decompressor, which may tell something else.
-type source struct {
-	r     io.Reader
-	count *atomic.Int64
-	err   error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	s.count.Add(int64(n))
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
 }
 
 // meter counts unpacked bytes, and fails with full when they are more than its limit, or when the context ends.

@@ -11,46 +11,48 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
-	"sync"
+	"slices"
 	"sync/atomic"
 )
 
 const (
-	// maxAhead is how many bytes of the directory, names included, may wait for the turn of their layers.
-	maxAhead = 16 << 20
-	// keptCost is about what remembering an entry takes, beside names and content.
-	keptCost = 256
+	// chunk is how many bytes are read or written at once.
+	chunk = 64 << 10
+	// maxAhead is how many bytes of the directory may wait on disk for their layers' turn, beside the directory itself.
+	maxAhead = 32 << 20
+	// entryCost is what an entry counts of that, beside names and content: what a small file takes on a disk, and much more than it takes in memory.
+	entryCost = 4 << 10
 	// alwaysAhead is how many bytes of layers may be asked for in vain, however little was needed: about what a registry sends while one waits for its answer.
 	alwaysAhead = 1 << 20
 )
 
-// errPutOff ends the reading of a layer that is better read when its turn has come.
+// errPutOff ends the reading of a layer of which too much would have to wait.
 var errPutOff = errors.New("put off")
 
 // errUnread stands for what was wrong with the content of an entry, which the layer's own error tells.
 var errUnread = errors.New("unread")
 
-// reading is that of one layer. A layer's turn comes when all those above it are decided. What is read before is kept, and applied to the tree then: so
-// what comes of an image does not depend on which layer was faster.
+// reading is that of one layer. What concerns the directory is kept until all layers above are decided, and applied to the tree then: so what comes of
+// an image does not depend on which layer was faster.
 type reading struct {
-	x       *extraction
-	layer   layer
-	number  int           // from 1, the lowest
-	turn    chan struct{} // closed when its turn has come
-	decided chan error    // gets what came of it, after that
+	x      *extraction
+	layer  layer
+	number int // from 1, the lowest
 
-	seen     seen
-	buffer   []byte
+	hasSum atomic.Bool // it has shown a sum file of the directory
+	done   bool        // what follows is there
+
+	err      error // that reading has ended with
 	unpacked int64 // bytes
+	seen     seen
 	kept     []kept
-	hasSum   atomic.Bool // it has shown a sum file of the directory
 }
 
-// kept is an entry that was read before its layer's turn.
+// kept is an entry that waits for its layer's turn.
 type kept struct {
 	entry
 	offset int64 // in the unpacked layer, behind its header
-	blob   *blob // of a file, nil if it could not be read
+	blob   *blob // of a file; nil if its content could not be read
 	cost   int64 // of maxAhead
 }
 
@@ -60,35 +62,33 @@ type taker func(e entry, offset int64, content io.Reader) error
 // read reads layers, as many at once as is of use, until there are no more, or what is left of them can add nothing to the directory.
 // The function stop ends the context, and with it all transfers that have been begun in vain.
 func (x *extraction) read(ctx context.Context, stop func(), layers []layer, log *slog.Logger) error {
-	var begun sync.WaitGroup
-	defer begun.Wait()
+	defer x.begun.Wait()
 	defer stop()
 
 	readings := make([]*reading, len(layers))
 	for i, l := range layers {
-		readings[i] = &reading{x: x, layer: l, number: i + 1, turn: make(chan struct{}), decided: make(chan error, 1)}
+		readings[i] = &reading{x: x, layer: l, number: i + 1, seen: seen{}}
 	}
-	ended := make(chan struct{}, len(layers))
+	ended := make(chan *reading, len(layers))
 	next, running := len(layers)-1, 0
 	for top := next; top >= 0 && !x.complete(); top-- {
-		r := readings[top]
-		close(r.turn)
-		for waiting := true; waiting; {
-			for next >= 0 && (next == top || running < streams() && mayBegin(layers, top, next) && !anySum(readings[next+1:top+1])) {
-				begin := readings[next]
-				begun.Go(func() { begin.run(ctx, ended) })
+		for !readings[top].done {
+			for next >= 0 && (next == top || running < streams() && worthwhile(readings[next:top+1])) {
+				r, limit := readings[next], x.left
+				x.begun.Go(func() {
+					r.err = r.read(ctx, limit, r.keep)
+					ended <- r
+				})
 				next--
 				running++
 			}
-			select {
-			case <-ended:
-				running--
-			case err := <-r.decided:
-				if err != nil {
-					return err
-				}
-				waiting = false
-			}
+			r := <-ended
+			r.done = true
+			running--
+		}
+		r := readings[top]
+		if err := r.decide(ctx); err != nil {
+			return err
 		}
 		x.left -= r.unpacked
 		x.seen.addAll(r.seen)
@@ -100,55 +100,26 @@ func (x *extraction) read(ctx context.Context, stop func(), layers []layer, log 
 // streams is how many layers are read at once: one for each processor, and two where there is one, since registries keep one waiting. Each takes memory.
 func streams() int { return min(max(runtime.GOMAXPROCS(0), 2), 4) }
 
-// mayBegin says whether to begin reading layer next while top is the highest of those that are not decided. Of what was asked for, two thirds may
-// turn out not to be needed: so the small layer with the migrations does not cost a transfer of the large ones beneath, but layers
-// of about one size are read together.
-func mayBegin(layers []layer, top, next int) bool {
-	var needed, ahead int64
-	for i, l := range layers[next:] {
-		if next+i < top {
-			ahead += l.size
-		} else {
-			needed += l.size
-		}
+// worthwhile says whether to begin the first of these layers while the last, the only one that is certainly needed, is not decided. Not so beneath a sum
+// file, since chances are that it makes all that lies there superfluous. Else up to twice as much as is needed may be asked for in vain: thus the
+// small layer with the migrations does not cost a transfer of the large ones beneath, but layers of about one size are read together.
+func worthwhile(undecided []*reading) bool {
+	hasSum := func(r *reading) bool { return r.hasSum.Load() }
+	if slices.ContainsFunc(undecided, hasSum) {
+		return false
 	}
-	return ahead <= max(alwaysAhead, 2*needed)
+	last := len(undecided) - 1
+	var ahead int64
+	for _, r := range undecided[:last] {
+		ahead += r.layer.size
+	}
+	return ahead <= max(alwaysAhead, 2*undecided[last].layer.size)
 }
 
-// anySum says whether a layer among these has a sum file: then chances are that none beneath is needed.
-func anySum(readings []*reading) bool {
-	for _, r := range readings {
-		if r.hasSum.Load() {
-			return true
-		}
-	}
-	return false
-}
-
-// run reads the layer, ahead of its turn if that has not come, and sends to ended when it needs no more of network and processor.
-func (r *reading) run(ctx context.Context, ended chan<- struct{}) {
-	r.seen, r.buffer = seen{}, make([]byte, 64<<10)
-	select {
-	case <-r.turn:
-		err := r.read(ctx, r.x.left, r.apply)
-		ended <- struct{}{}
-		r.decided <- err
-		return
-	default:
-	}
-	err := r.read(ctx, r.x.maxScan, r.keep)
-	ended <- struct{}{}
-	select {
-	case <-r.turn:
-		r.decided <- r.catchUp(ctx, err)
-	case <-ctx.Done():
-	}
-}
-
-// catchUp does what is left to do when the turn comes of a layer that was read ahead. It gets the error that reading has ended with.
-func (r *reading) catchUp(ctx context.Context, ended error) error {
-	if _, disk := errors.AsType[*Error](ended); !disk && ended != errPutOff {
-		return r.replay(ended)
+// decide applies what the layer holds, when all above it are decided.
+func (r *reading) decide(ctx context.Context) error {
+	if _, disk := errors.AsType[*Error](r.err); !disk && r.err != errPutOff {
+		return r.replay()
 	}
 	if err := r.forget(); err != nil {
 		return err
@@ -162,18 +133,17 @@ func (r *reading) read(ctx context.Context, limit int64, take taker) error {
 	if err != nil {
 		return err
 	}
-	defer blob.Close()
-	src := &source{r: blob, count: &r.x.transferred}
-	err = r.unpack(ctx, src, limit, take)
+	packed := r.x.transfer(blob)
+	defer packed.Close()
+	err = r.unpack(ctx, bufio.NewReaderSize(packed, chunk), limit, take)
 	_, refused := errors.AsType[refusal](err)
 	_, disk := errors.AsType[*Error](err)
-	if refused || disk || err == errPutOff {
+	if refused || disk || err == errPutOff || ctx.Err() != nil {
 		return err
 	}
 	// Damage shows first as bad compression or a bad archive. Whether the registry or the image is to blame, the digest tells at the end.
-	_, _ = io.Copy(io.Discard, src)
-	if src.err != nil {
-		return src.err
+	if _, lost := io.Copy(io.Discard, packed); lost != nil {
+		return lost
 	}
 	if err != nil {
 		return refuse("layer %d cannot be unpacked: %v", r.number, err)
@@ -181,9 +151,20 @@ func (r *reading) read(ctx context.Context, limit int64, take taker) error {
 	return nil
 }
 
+// transfer reads a layer in a goroutine of its own, a chunk ahead, and then closes it. So bytes come, and go into the digest, while others are unpacked.
+func (x *extraction) transfer(blob io.ReadCloser) *io.PipeReader {
+	out, in := io.Pipe()
+	x.begun.Go(func() {
+		defer blob.Close()
+		n, err := io.CopyBuffer(in, blob, make([]byte, chunk))
+		x.transferred.Add(n)
+		_ = in.CloseWithError(err) // never fails
+	})
+	return out
+}
+
 // unpack goes through the layer's archive, or the file that the layer is.
-func (r *reading) unpack(ctx context.Context, src io.Reader, limit int64, take taker) error {
-	packed := bufio.NewReaderSize(src, 64<<10)
+func (r *reading) unpack(ctx context.Context, packed *bufio.Reader, limit int64, take taker) error {
 	unpacked := &meter{ctx: ctx, r: packed, limit: limit, full: r.x.full()}
 	defer func() { r.unpacked = unpacked.bytes }()
 	if r.layer.title != "" && isFile(packed) {
@@ -234,12 +215,12 @@ func (r *reading) entry(h *tar.Header, offset int64, content io.Reader, take tak
 
 // apply takes an entry of a layer whose turn has come.
 func (r *reading) apply(e entry, _ int64, content io.Reader) error {
-	return r.x.apply(e, r.number, func() (*blob, error) { return r.x.stage.add(content, r.buffer) })
+	return r.x.apply(e, r.number, func() (*blob, error) { return r.x.stage.add(content) })
 }
 
-// keep takes an entry of a layer whose turn has not come.
+// keep takes an entry of a layer whose turn has perhaps not come.
 func (r *reading) keep(e entry, offset int64, content io.Reader) error {
-	k := kept{entry: e, offset: offset, cost: int64(keptCost + len(e.at) + len(e.link))}
+	k := kept{entry: e, offset: offset, cost: int64(entryCost + len(e.at) + len(e.link))}
 	if e.isFile() {
 		k.cost += e.size
 	}
@@ -249,14 +230,14 @@ func (r *reading) keep(e entry, offset int64, content io.Reader) error {
 	}
 	var err error
 	if e.isFile() {
-		k.blob, err = r.x.stage.add(content, r.buffer)
+		k.blob, err = r.x.stage.add(content)
 	}
 	r.kept = append(r.kept, k)
 	return err
 }
 
-// replay applies what was kept, as if the layer were only being read now. It gets the error that reading has ended with, and returns the one that would have come first.
-func (r *reading) replay(ended error) error {
+// replay applies what was kept, as if the layer were only being read now. It returns the error that would have come first then.
+func (r *reading) replay() error {
 	for _, k := range r.kept {
 		if k.offset > r.x.left {
 			return r.x.full()
@@ -272,13 +253,11 @@ func (r *reading) replay(ended error) error {
 		if err == errUnread {
 			break
 		}
+		if err == nil && k.blob != nil && !used { // hidden
+			err = r.x.stage.remove(k.blob)
+		}
 		if err != nil {
 			return err
-		}
-		if k.blob != nil && !used {
-			if err := r.x.stage.remove(k.blob); err != nil {
-				return err
-			}
 		}
 		r.x.ahead.Add(-k.cost)
 	}
@@ -286,7 +265,7 @@ func (r *reading) replay(ended error) error {
 	if r.unpacked > r.x.left {
 		return r.x.full()
 	}
-	return ended
+	return r.err
 }
 
 // forget drops what was kept.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
@@ -52,14 +53,19 @@ func newStage(out string) (*stage, error) {
 	return s, nil
 }
 
-// add stores a content, copying it through the buffer. Several may be stored at once. Errors of the reader are returned as they are.
-func (s *stage) add(r io.Reader, buffer []byte) (*blob, error) {
+// buffers are chunks for add: there may be many small files.
+var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
+
+// add stores a content. Several may be stored at once. Errors of the reader are returned as they are.
+func (s *stage) add(r io.Reader) (*blob, error) {
 	at := path.Join(s.dir, strconv.FormatInt(s.next.Add(1), 10))
 	f, err := s.root.OpenFile(at, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, diskError(err)
 	}
-	size, err := io.CopyBuffer(diskWriter{f}, r, buffer)
+	buffer := buffers.Get().(*[chunk]byte)
+	size, err := io.CopyBuffer(diskWriter{f}, r, buffer[:])
+	buffers.Put(buffer)
 	if closeErr := f.Close(); err == nil && closeErr != nil {
 		err = diskError(closeErr)
 	}

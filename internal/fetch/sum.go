@@ -7,10 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"io"
-	"maps"
 	"path"
-	"slices"
-	"strings"
 
 	"ariga.io/atlas/sql/migrate"
 )
@@ -18,7 +15,7 @@ import (
 // maxSum is how many bytes a sum file may have that is looked at. It is far more than those of as many files as a directory may have.
 const maxSum = 4 << 20
 
-// sum is what is known of the directory's atlas.sum. Lower layers cannot change what a higher one has shown, so it is read once and compared once.
+// sum is what is known of the directory's sum file. Lower layers cannot change what a higher one has shown, so it is read once and compared once.
 type sum struct {
 	listed migrate.HashFile // nil until it is read
 	wrong  bool             // it does not describe the directory, and no lower layer can mend that
@@ -26,8 +23,8 @@ type sum struct {
 
 func (x *extraction) sumPath() string { return path.Join(x.dir, migrate.HashFileName) }
 
-// complete says that no layer beneath those that are decided is needed: because it would be hidden, or because the directory's sum file
-// lists all of its migrations, they are there, and their hashes are right.
+// complete says that no layer beneath those that are decided is needed: because it would be hidden, or because the directory has all files that its
+// sum file lists, and their hashes are right.
 func (x *extraction) complete() bool {
 	if x.tree.closed(x.dir) {
 		return true
@@ -47,15 +44,14 @@ func (x *extraction) complete() bool {
 	if !x.linked(dir, x.dir) {
 		return false
 	}
-	got, err := x.hash(dir)
-	x.sum.wrong = err != nil || !slices.Equal(got, x.sum.listed)
+	x.sum.wrong = !x.verify(dir)
 	return !x.sum.wrong
 }
 
 // readSum says whether there is a sum file that lists anything.
 func (x *extraction) readSum(dir *node) bool {
 	n := dir.children[migrate.HashFileName]
-	if !n.hasContent() {
+	if n == nil || !n.hasContent() {
 		return false
 	}
 	b, err := x.content(n, x.sumPath())
@@ -95,27 +91,25 @@ func (x *extraction) linked(n *node, at string) bool {
 	return true
 }
 
-// hash is the sum of the migrations that are there, as Atlas has it: each file's hash is that of its name and content and those of all before it. Unlike
-// the library's, it holds no content in memory, and no file can ask not to be hashed.
-func (x *extraction) hash(dir *node) (migrate.HashFile, error) {
-	var all migrate.HashFile
+// verify says whether the listed files have the listed hashes. As Atlas has it, a hash is that of a file's name and content and of all listed before it.
+// Unlike the library's function, this one does not need all files in memory.
+func (x *extraction) verify(dir *node) bool {
 	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(dir.children)) {
-		n := dir.children[name]
-		if !n.hasContent() || !strings.HasSuffix(name, ".sql") {
-			continue
+	for _, f := range x.sum.listed {
+		n := dir.children[f.N]
+		if !n.hasContent() {
+			return false
 		}
-		b, err := x.content(n, path.Join(x.dir, name))
+		b, err := x.content(n, path.Join(x.dir, f.N))
 		if err != nil {
-			return nil, err
+			return false
 		}
-		_, _ = io.WriteString(h, name) // a hash takes everything
-		if err := x.copyTo(h, b); err != nil {
-			return nil, err
+		_, _ = io.WriteString(h, f.N) // a hash takes everything
+		if x.copyTo(h, b) != nil || base64.StdEncoding.EncodeToString(h.Sum(nil)) != f.H {
+			return false
 		}
-		all = append(all, struct{ N, H string }{name, base64.StdEncoding.EncodeToString(h.Sum(nil))})
 	}
-	return all, nil
+	return true
 }
 
 func (x *extraction) copyTo(w io.Writer, b *blob) error {

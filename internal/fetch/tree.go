@@ -20,7 +20,7 @@ const (
 
 // hasContent says whether a node is a file, or a link that may lead to one.
 func (n *node) hasContent() bool {
-	return n != nil && (n.kind == file || n.kind == symlink || n.kind == hardlink)
+	return n.kind == file || n.kind == symlink || n.kind == hardlink
 }
 
 // tree is what is known of the image's files while its layers are read from the top down: those of the wanted directory, and its parents.

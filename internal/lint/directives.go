@@ -42,42 +42,45 @@ func (l *linter) check() {
 		lineFrom = at
 		return line
 	}
-	between := func(to int) []remark {
-		var found []remark
+	// between are the comments up to an offset: those that are about nothing, and those that belong to what begins there, with no empty line on the way.
+	between := func(to int) ([]remark, []remark) {
+		var apart, found []remark
 		lex := newLexer(l.Dialect, source[:to])
 		lex.at = last
-		before := last
-		for t := lex.next(); t.kind != end; t = lex.next() {
-			if t.kind == comment {
-				found = append(found, remark{t.raw, lineAt(t.at), before == 0 || strings.Contains(source[before:t.at], "\n")})
+		for before, more := last, true; more; before = lex.at {
+			t := lex.next()
+			more = t.kind != end
+			space := source[before:t.at]
+			if emptyLine.MatchString(space) || more && t.kind != comment {
+				apart, found = append(apart, found...), nil
 			}
-			before = lex.at
+			if t.kind == comment {
+				found = append(found, remark{t.raw, lineAt(t.at), before == 0 || strings.Contains(space, "\n")})
+			}
 		}
-		return found
+		return apart, found
 	}
 	mentioned := strings.Contains(strings.ToLower(source), "atlas")
 	var whole silencer
 	for i, s := range stmts {
 		start := min(max(last, s.Pos), len(source))
-		comments := between(start)
-		own := max(0, len(comments)-len(s.Comments))
-		if i == 0 {
-			whole = l.directives(comments[:own], true)
-		} else {
-			l.directives(comments[:own], false)
+		apart, own := between(start)
+		if top := l.directives(apart, i == 0); i == 0 {
+			whole = top
 		}
-		l.silenced = whole.and(l.directives(comments[own:], true))
+		l.silenced = whole.and(l.directives(own, true))
 		l.statement, l.line = s.Text, lineAt(start)
 		last = min(start+len(s.Text), len(source))
 		if mentioned {
 			l.inside()
 		}
-		if !l.silenced.all {
-			l.look(s.Text)
-		}
+		l.look(s.Text)
 	}
-	l.directives(between(len(source)), len(stmts) == 0)
+	apart, own := between(len(source))
+	l.directives(slices.Concat(apart, own), len(stmts) == 0)
 }
+
+var emptyLine = regexp.MustCompile(`\n[ \t\r]*\n`)
 
 // directive is what a comment tells Atlas, or seems to.
 type directive struct {

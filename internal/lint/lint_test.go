@@ -171,13 +171,14 @@ func TestMySQL(t *testing.T) {
 		"ALTER TABLE t ADD c int, ALGORITHM=COPY;\nALTER TABLE t ADD d int, LOCK = SHARED;":                                                 "1 DU323, 2 DU323",
 		"CREATE INDEX i ON t (c) LOCK=EXCLUSIVE;\nDROP INDEX i ON t ALGORITHM=COPY;\nCREATE INDEX j ON t (c);":                              "1 DU323, 2 DU323",
 		"CREATE FULLTEXT INDEX i ON t (c);\nALTER TABLE t ADD FULLTEXT KEY f (c);":                                                          "1 DU322, 2 DU322",
-		"LOCK TABLES t WRITE;\nFLUSH TABLES WITH READ LOCK;\nFLUSH PRIVILEGES;":                                                             "1 DU321, 2 DU321",
+		"LOCK TABLES t WRITE;\nFLUSH TABLES WITH READ LOCK;\nFLUSH PRIVILEGES;":                                                             "1 DU402, 2 DU402",
 		"OPTIMIZE TABLE t;\nALTER TABLE t ENGINE=InnoDB;\nALTER TABLE t CONVERT TO CHARACTER SET utf8mb4;\nALTER TABLE t DROP PRIMARY KEY;": "1 DU322, 2 DU322, 3 DU322, 4 DU322",
 
 		"USE d;": "1 DU401",
-		"SET autocommit = 0;\nSET @@session.autocommit=1;\nSET NAMES utf8mb4;": "1 DU402, 2 DU402",
-		"START TRANSACTION;\nCOMMIT;\nROLLBACK;\nPREPARE s FROM 'x';":          "1 DU402, 2 DU402, 3 DU402",
-		"VACUUM t;\nALTER TABLE t ALTER COLUMN c SET DEFAULT 1;":               "",
+		"SET autocommit = 0;\nSET NAMES utf8mb4, @@session.autocommit=1;\nSET NAMES utf8mb4;":         "1 DU402, 2 DU402",
+		"XA START 'x';\nLOAD DATA LOCAL INFILE 'f' INTO TABLE t;\nLOAD DATA INFILE 'f' INTO TABLE t;": "1 DU402, 2 DU402",
+		"START TRANSACTION;\nCOMMIT;\nROLLBACK;\nPREPARE s FROM 'x';":                                 "1 DU402, 2 DU402, 3 DU402",
+		"VACUUM t;\nALTER TABLE t ALTER COLUMN c SET DEFAULT 1;":                                      "",
 	} {
 		t.Run(sql, func(t *testing.T) { checkFindings(t, directory.MySQL, sql, want) })
 	}
@@ -215,6 +216,8 @@ func TestDirectives(t *testing.T) {
 		"-- atlas:nolint DS999 destructiv DU101\n" + drop:                                             "1 DU103, 1 DU103, 1 DU103, 2 DS102",
 		"-- atlas:nolint DS102,DS103\n" + drop:                                                        "1 DU103, 2 DS102",
 		"-- atlas:nolint PG303 MY110\nSELECT 1;":                                                      "",
+		"-- atlas:nolint DS102\r\n\r\n" + drop + "\r\n" + drop:                                        "",
+		"-- atlas:nolint\nCREATE TABLE t (id int);\n" + drop:                                          "",
 		// Where it silences nothing.
 		"SELECT 1;\n-- atlas:nolint\n\n" + drop: "2 DU101, 4 DS102",
 		"SELECT 1; -- atlas:nolint\n" + drop:    "1 DU101, 2 DS102",

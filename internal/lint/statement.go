@@ -16,7 +16,7 @@ var verbs = map[string]func(*linter, *cursor){
 	"TRUNCATE": (*linter).truncate, "DELETE": (*linter).remove, "UPDATE": (*linter).update,
 	"LOCK": (*linter).lock, "FLUSH": (*linter).flush, "SET": (*linter).set, "USE": (*linter).use, "SELECT": (*linter).selects,
 	"BEGIN": (*linter).control, "START": (*linter).control, "COMMIT": (*linter).control, "END": (*linter).control, "ABORT": (*linter).control,
-	"PREPARE": (*linter).control, "ROLLBACK": (*linter).control, "COPY": (*linter).copies,
+	"PREPARE": (*linter).control, "ROLLBACK": (*linter).control, "XA": (*linter).control, "COPY": (*linter).copies, "LOAD": (*linter).copies,
 	"VACUUM": (*linter).maintain, "CLUSTER": (*linter).maintain, "REINDEX": (*linter).maintain, "REFRESH": (*linter).maintain, "OPTIMIZE": (*linter).maintain,
 }
 
@@ -252,12 +252,15 @@ func (l *linter) fills(c cursor, table name) {
 	}
 }
 
+// locksHistory is what MySQL would do with such a lock.
+const locksHistory = "%s is refused by the runner, which it would keep from the table of its history: leave the locks to the statements"
+
 // lock reads LOCK TABLE and LOCK TABLES.
 func (l *linter) lock(c *cursor) {
 	start := c.take().at
 	if c.mysql {
 		if c.peek().is("TABLE", "TABLES") {
-			l.report("DU321", start, "LOCK TABLES shuts out the app, and the runner from its own history: leave the locks to the statements")
+			l.report("DU402", start, locksHistory, "LOCK TABLES")
 		}
 		return
 	}
@@ -274,8 +277,8 @@ func (l *linter) lock(c *cursor) {
 
 // flush reads FLUSH TABLES WITH READ LOCK.
 func (l *linter) flush(c *cursor) {
-	if c.mysql && (c.has("READ", "LOCK") || c.has("FOR", "EXPORT")) {
-		l.report("DU321", c.peek().at, "FLUSH TABLES with a lock stops all writes, those of the runner too: leave it out")
+	if c.mysql && c.has("READ", "LOCK") {
+		l.report("DU402", c.peek().at, locksHistory, "FLUSH TABLES WITH READ LOCK")
 	}
 }
 
@@ -283,8 +286,7 @@ func (l *linter) flush(c *cursor) {
 func (l *linter) set(c *cursor) {
 	start := c.take().at
 	if c.mysql {
-		c.acceptAny("@", "SESSION", ".", "@@SESSION")
-		if c.accept("AUTOCOMMIT") {
+		if c.has("AUTOCOMMIT") {
 			l.report("DU402", start, "SET autocommit is refused by the runner, which itself begins and commits transactions: leave it out")
 		}
 		return
@@ -307,7 +309,7 @@ func (l *linter) selects(c *cursor) {
 // use reads USE.
 func (l *linter) use(c *cursor) {
 	if c.mysql {
-		l.report("DU401", c.peek().at, "USE sends all that follows to another database: write the database before each name")
+		l.report("DU401", c.peek().at, "USE sends the rest of the file to another database, and ends with it: write the database before each name")
 	}
 }
 
@@ -316,7 +318,7 @@ func (l *linter) control(c *cursor) {
 	first := c.take()
 	switch {
 	case first.is("START") && !c.at("TRANSACTION"), first.is("PREPARE") && !c.at("TRANSACTION"), first.is("END", "ABORT") && c.mysql,
-		c.at("NOT", "ATOMIC"): // a block of MariaDB
+		first.is("XA") && !c.mysql, c.at("NOT", "ATOMIC"): // a block of MariaDB
 		return
 	case first.is("ROLLBACK"):
 		c.acceptAny("WORK", "TRANSACTION")
@@ -328,10 +330,11 @@ func (l *linter) control(c *cursor) {
 		strings.ToUpper(first.raw))
 }
 
-// copies reads COPY.
+// copies reads COPY and LOAD DATA.
 func (l *linter) copies(c *cursor) {
-	if !c.mysql && c.has("FROM", "STDIN") {
-		l.report("DU402", c.peek().at, "COPY FROM STDIN is refused by the runner: there is no client that could send the data; use INSERT")
+	first := c.peek()
+	if !c.mysql && first.is("COPY") && c.has("FROM", "STDIN") || c.mysql && c.at("LOAD", "DATA") && c.has("LOCAL") {
+		l.report("DU402", first.at, "%s from a client is refused by the runner: there is none that could send the data; use INSERT", strings.ToUpper(first.raw))
 	}
 }
 

@@ -5,6 +5,7 @@ package migrate
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -139,5 +140,92 @@ func TestUnfitForeignFile(t *testing.T) {
 	mustContain(t, f.Error, "4_d.sql:2:1")
 	if is := query(t, db, "SELECT to_regclass('b') || ' ' || (to_regclass('c') IS NULL)"); is != "b true" {
 		t.Errorf("tables: %s", is)
+	}
+}
+
+// TestPadding changes the versions of a history as docs/formats.md says, for the tenth file after nine.
+func TestPadding(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "formats.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, pad, _ := strings.Cut(string(doc), "```sql\n-- pad\n")
+	pad, _, found := strings.Cut(pad, "```")
+	if !found {
+		t.Fatal("docs/formats.md has no SQL for it")
+	}
+	db := server.NewDatabase(t)
+	dir := t.TempDir()
+	o := Options{Dir: dir, Format: v1alpha1.FormatGolangMigrate, URL: db}
+	write := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("SELECT 1;"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("8_a.up.sql")
+	write("9_b.up.sql")
+	mustSucceed(t, migrateWith(t.Context(), t, o))
+	write("10_c.up.sql")
+	f := mustFail(t, migrateWith(t.Context(), t, o), v1alpha1.IntegrityFailed)
+	mustContain(t, f.Error, "same number of digits", "docs/formats.md")
+
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"000008_a.up.sql", "000009_b.up.sql", "000010_c.up.sql"} {
+		write(name)
+	}
+	postgres.Exec(t, db, pad)
+	got := migrateWith(t.Context(), t, o)
+	mustSucceed(t, got)
+	if v := appliedVersions(got); v != "000010" {
+		t.Errorf("applied %q, want 000010", v)
+	}
+}
+
+// TestFormatsWithTheCLI applies the first file with the Atlas CLI, which then knows what the runner has applied.
+func TestFormatsWithTheCLI(t *testing.T) {
+	path, err := exec.LookPath(filepath.Join("..", "..", "bin", "atlas"))
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("the Atlas CLI is missing, 'make bin/atlas' builds it: %v", err)
+		}
+		t.Skipf("SKIPPED, NOT TESTED: the Atlas CLI is missing, 'make bin/atlas' builds it: %v", err)
+	}
+	for format, rest := range map[v1alpha1.Format]string{
+		v1alpha1.FormatGoose:     "00002 00003 20260102150405",
+		v1alpha1.FormatLiquibase: "0002",
+		v1alpha1.FormatDBMate:    "20260102120000 20260103120000 20260104120000",
+		// The transaction that is all of the first file of golang-migrate ends that of the CLI.
+	} {
+		t.Run(string(format), func(t *testing.T) {
+			db := server.NewDatabase(t)
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(foreign(format))); err != nil {
+				t.Fatal(err)
+			}
+			cli := func(args ...string) string {
+				t.Helper()
+				cmd := exec.CommandContext(t.Context(), path, append(args, "--dir=file://"+dir+"?format="+string(format))...)
+				cmd.Env = append(os.Environ(), "ATLAS_NO_UPDATE_NOTIFIER=true", "ATLAS_NO_UPGRADE_SUGGESTIONS=true")
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				return string(out)
+			}
+			cli("migrate", "hash")
+			cli("migrate", "apply", "1", "--url="+db)
+			got := migrateWith(t.Context(), t, Options{Dir: dir, Format: format, URL: db})
+			mustSucceed(t, got)
+			if v := appliedVersions(got); v != rest {
+				t.Errorf("applied %q, want %q", v, rest)
+			}
+			mustContain(t, cli("migrate", "status", "--url="+db), "Migration Status: OK")
+		})
 	}
 }

@@ -6,6 +6,8 @@ package migrate
 import (
 	"bytes"
 	"context"
+	"errors"
+	"log"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,13 +17,25 @@ import (
 	"time"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/tests/mariadb"
 	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
 
-var server *postgres.Server
+var (
+	server *postgres.Server
+	maria  *mariadb.Server
+)
 
 func TestMain(m *testing.M) {
-	os.Exit(postgres.Main(m, &server))
+	os.Exit(func() int {
+		var err error
+		if maria, err = mariadb.Run(); err != nil && !errors.Is(err, mariadb.ErrNotInstalled) {
+			log.Print(err)
+			return 1
+		}
+		defer maria.Close()
+		return postgres.Main(m, &server)
+	}())
 }
 
 // files are the contents of migration files by name.

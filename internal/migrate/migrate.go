@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"regexp"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -348,21 +347,12 @@ func (m *migration) lint(files []*directory.File) error {
 	if m.Lint == "" || m.Lint == v1alpha1.LintOff || len(files) == 0 {
 		return nil
 	}
-	findings := lint.Run(lint.Options{Dialect: m.target.dialect, Config: m.dir.Config(), TxMode: m.TxMode, Together: true}, files)
-	m.status.Findings = findings
-	for _, f := range findings {
-		m.Log.Warn("finding", "file", f.File, "line", f.Line, "code", f.Code, "severity", string(f.Severity), "message", f.Message)
+	m.status.Findings = lint.Run(lint.Options{Dialect: m.target.dialect, Config: m.dir.Config(), TxMode: m.TxMode, Together: true}, files)
+	lint.Log(m.status.Findings, m.Log)
+	if err := lint.Enforce(m.status.Findings); err != nil && m.Lint == v1alpha1.LintEnforce {
+		return err
 	}
-	isError := func(f v1alpha1.Finding) bool { return f.Severity == v1alpha1.SeverityError }
-	first := slices.IndexFunc(findings, isError)
-	if m.Lint != v1alpha1.LintEnforce || first < 0 {
-		return nil
-	}
-	worst := findings[first]
-	err := result.Errorf(v1alpha1.LintFailed, "nothing was executed: findings about the pending migrations are errors, and migrations.lint (--lint) is Enforce; the first: %s:%d: %s: %s",
-		worst.File, worst.Line, worst.Code, worst.Message)
-	err.File = worst.File
-	return err
+	return nil
 }
 
 func (m *migration) apply(ctx context.Context, files []*directory.File) error {

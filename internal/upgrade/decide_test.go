@@ -315,6 +315,7 @@ func TestRows(t *testing.T) {
 		"planning fails":           {obj: of(toPlan, attempted(v1alpha1.AttemptRunning)), jobs: []upgrade.Job{seenJob(1, 0, with(refused))}, row: "3 outcome", do: "[]", reason: "JobFailed", on: degraded},
 		"planning, overtaken":      {obj: of(toPlan, attempted(v1alpha1.AttemptRunning), toApply), jobs: []upgrade.Job{seenJob(1, 0, with(success))}, row: "3 outcome", do: "[]", reason: "Initializing", on: progressing},
 		"plan failed":              {obj: of(toPlan, failedFor(v1alpha1.LintFailed, 0), unfinalized), row: "12 failed", do: "[]", reason: "LintFailed", on: degraded},
+		"plan in doubt, resolved":  {obj: of(toPlan, failedFor(v1alpha1.InDoubt, 0), unfinalized, resolvedBy("redo:ABCDEF23")), row: "12 failed", do: "[]", reason: "InDoubt", on: degraded},
 		"plan failed, now apply":   {obj: of(toPlan, failedFor(v1alpha1.LintFailed, 0), unfinalized, toApply), row: "16 start", do: "[AddFinalizer]", reason: "Initializing", on: progressing},
 		"plan waiting":             {obj: of(toPlan, failedFor(v1alpha1.LockTimeout, 1)), now: 4, row: "13 waiting to try again", do: "[ReleaseLock RemoveFinalizer]", reason: "WaitingForLock", on: blocked, wait: 6 * time.Second},
 		"pending plan, now apply":  {obj: of(toPlan, attempted(v1alpha1.AttemptPending), toApply), jobs: []upgrade.Job{seenJob(1, upgrade.StagePending)}, row: "6 unwanted", do: "[]", reason: "Initializing", on: progressing},

@@ -332,10 +332,12 @@ func migrateArgs(obj *v1alpha1.DBUpgrade, config RunnerConfig) []string {
 	args.flag("tx-mode", unless(apply.TxMode, v1alpha1.TxModeFile))
 	args.flag("revisions-schema", apply.RevisionsSchema)
 	args.flag("to-version", apply.ToVersion)
-	args.flag("lock-timeout", cmp.Or(duration(apply.LockTimeout), config.LockTimeout))
-	args.flag("statement-lock-timeout", duration(apply.StatementLockTimeout))
-	args.flag("statement-timeout", duration(apply.StatementTimeout))
-	args.flag("resolve", attempt.Resolve)
+	if attempt.Mode != v1alpha1.ModePlan { // which locks and executes nothing
+		args.flag("lock-timeout", cmp.Or(duration(apply.LockTimeout), config.LockTimeout))
+		args.flag("statement-lock-timeout", duration(apply.StatementLockTimeout))
+		args.flag("statement-timeout", duration(apply.StatementTimeout))
+		args.flag("resolve", attempt.Resolve)
+	}
 	if tls := obj.Spec.Database.TLS; tls != nil {
 		args.flag("tls-mode", string(tls.Mode))
 	}

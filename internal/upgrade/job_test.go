@@ -364,15 +364,23 @@ func TestBuildJobOptions(t *testing.T) {
 
 // TestBuildJobOfAnAttempt: what the attempt has latched decides, not what the spec and the annotations say by now.
 func TestBuildJobOfAnAttempt(t *testing.T) {
-	job := upgrade.BuildJob(builders.DBUpgrade(attempted(v1alpha1.AttemptNew), func(o *v1alpha1.DBUpgrade) {
+	job := upgrade.BuildJob(builders.DBUpgrade(attempted(v1alpha1.AttemptNew), everything, ofTheRunner, func(o *v1alpha1.DBUpgrade) {
 		o.Status.Attempt.Mode, o.Status.Attempt.Resolve = v1alpha1.ModePlan, "redo:ABCDEF23"
 		o.Spec.Mode, o.Annotations = v1alpha1.ModeApply, map[string]string{v1alpha1.AnnotationResolve: "skip:ABCDEF23"}
 	}), fullConfig)
-	if diff := cmp.Diff([]string{"plan", "--dir=/work", "--lock-timeout=10s", "--resolve=redo:ABCDEF23"}, job.Spec.Template.Spec.Containers[0].Args); diff != "" {
+	want := []string{"plan", "--dir=/work", "--format=goose", "--lint=Enforce", "--baseline=20260101", "--exec-order=non-linear", "--tx-mode=all",
+		"--revisions-schema=history", "--to-version=20260707", "--tls-mode=VerifyFull", "--tls-ca=/tls/ca.crt", "--deadline=3600s"}
+	if diff := cmp.Diff(want, job.Spec.Template.Spec.Containers[0].Args); diff != "" { // no locks, no limits of statements, no way out: a plan executes nothing
 		t.Error(diff)
 	}
 	if read := upgrade.ReadJob(job, nil, nil); read.Mode != v1alpha1.ModePlan || read.Resolve != "redo:ABCDEF23" {
 		t.Errorf("read back: %+v", read)
+	}
+	job = upgrade.BuildJob(builders.DBUpgrade(attempted(v1alpha1.AttemptNew), func(o *v1alpha1.DBUpgrade) {
+		o.Status.Attempt.Resolve, o.Spec.Mode = "redo:ABCDEF23", v1alpha1.ModePlan
+	}), upgrade.RunnerConfig{})
+	if diff := cmp.Diff([]string{"migrate", "--dir=/work", "--resolve=redo:ABCDEF23"}, job.Spec.Template.Spec.Containers[0].Args); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -351,7 +351,7 @@ var doubt = regexp.MustCompile(`(?:in doubt: |redo:|skip:)([A-Z2-7]{8})\b`)
 // wayOut is what to type once somebody knows what became of a statement in doubt. The runner cannot say it: it knows no name of an object.
 func (s scene) wayOut() string {
 	m := s.status.Migration
-	if s.attempt.Reason != v1alpha1.ReasonInDoubt || m == nil || m.Failure == nil {
+	if !s.inDoubt() || m == nil || m.Failure == nil {
 		return ""
 	}
 	id := doubt.FindStringSubmatch(m.Failure.Error)

@@ -198,8 +198,12 @@ func (s scene) asItStands() bool {
 // askedAgain tells that the retry annotation has a new value, or that of resolve where the latest attempt ended in doubt. Taking one away asks for nothing.
 func (s scene) askedAgain() bool {
 	retry, resolve := retryOf(s.obj), resolveOf(s.obj)
-	return retry != "" && retry != s.attempt.Retry ||
-		resolve != "" && resolve != s.attempt.Resolve && s.attempt.Reason == v1alpha1.ReasonInDoubt
+	return retry != "" && retry != s.attempt.Retry || resolve != "" && resolve != s.attempt.Resolve && s.inDoubt()
+}
+
+// inDoubt tells that the latest attempt waits to be told what became of a statement. A plan can do nothing with the answer.
+func (s scene) inDoubt() bool {
+	return s.attempt.Reason == v1alpha1.ReasonInDoubt && s.attempt.Mode != v1alpha1.ModePlan
 }
 
 // needsPerson tells that trying again as it stands would fail again.

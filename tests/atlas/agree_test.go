@@ -4,17 +4,20 @@
 package atlas
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -33,10 +36,12 @@ type trial struct {
 	setup string
 	// hold is executed before in a session that lasts until the run has ended, as one that has a lock.
 	hold string
-	// patience is how long that session waits before it ends while the run is under way; zero for until that has ended.
-	patience time.Duration
+	// refused is called when the runner has been refused a lock and is about to ask again; nil where it does not come to that.
+	refused func(runner *exec.Cmd, release func())
 	// flags are of both, runner and cli of one.
 	flags, runner, cli []string
+	// query is added to the URL for both.
+	query string
 	// variables of the session are given to the CLI in the URL, where the runner has options for them.
 	variables string
 	// oracle stands in for the CLI where it cannot do it.
@@ -84,25 +89,50 @@ func TestAgreement(t *testing.T) {
 
 func (c trial) run(t *testing.T, e *engine) {
 	t.Helper()
-	byRunner := c.play(t, e, func(dir, url, schema string, want v1alpha1.FailureClass) bool {
-		got := runnerMigrates(t, dir, url, fill(slices.Concat(c.flags, c.runner), schema)...).Failure
-		switch {
-		case got == nil && want != "":
-			t.Errorf("the runner succeeded, and should fail as %s", want)
-		case got != nil && want == v1alpha1.DeadlineExceeded && got.Class == v1alpha1.LockTimeout: // it passed between two tries
-		case got != nil && got.Class != want:
-			t.Errorf("the runner failed, and should as %q: %+v", want, *got)
-		}
-		return got != nil
+	byRunner := c.play(t, e, func(p place, want v1alpha1.FailureClass) bool {
+		return c.byRunner(t, p, want)
 	})
 	oracle := c.oracle
 	if oracle == nil {
 		oracle = c.byCLI
 	}
-	byCLI := c.play(t, e, func(dir, url, schema string, _ v1alpha1.FailureClass) bool {
-		return oracle(t, dir, url, schema) != nil
+	byCLI := c.play(t, e, func(p place, _ v1alpha1.FailureClass) bool {
+		return oracle(t, p.dir, p.url, p.schema) != nil
 	})
 	c.compare(t, e, byCLI, byRunner)
+}
+
+// byRunner says whether the runner failed, as it should.
+func (c trial) byRunner(t *testing.T, p place, want v1alpha1.FailureClass) bool {
+	t.Helper()
+	cmd, message := runnerCommand(t, p.dir, p.url, fill(slices.Concat(c.flags, c.runner), p.schema)...)
+	got := runnerEnds(t, cmd, message, writer(func(line []byte) {
+		if c.refused != nil && bytes.Contains(line, []byte("a lock could not be had in time")) {
+			c.refused(cmd, p.release)
+		}
+	})).Failure
+	switch {
+	case got == nil && want != "":
+		t.Errorf("the runner succeeded, and should fail as %s", want)
+	case got != nil && c.refused != nil && got.Class == v1alpha1.Interrupted: // it was asking already
+	case got != nil && got.Class != want:
+		t.Errorf("the runner failed, and should as %q: %+v", want, *got)
+	}
+	return got != nil
+}
+
+// letGo ends the session that has the lock.
+func letGo(_ *exec.Cmd, release func()) { release() }
+
+// giveUp ends the runner.
+func giveUp(runner *exec.Cmd, _ func()) { _ = runner.Process.Signal(syscall.SIGTERM) }
+
+// writer is a function that is called with each line.
+type writer func([]byte)
+
+func (w writer) Write(line []byte) (int, error) {
+	w(line)
+	return len(line), nil
 }
 
 // byCLI is the usual oracle.
@@ -135,8 +165,15 @@ func (c trial) compare(t *testing.T, e *engine, byCLI, byRunner outcome) {
 	}
 }
 
+// place is where a trial is played: with these files, on this database, which has its history in the schema. release ends the session that
+// holds something there.
+type place struct {
+	dir, url, schema string
+	release          func()
+}
+
 // play runs the trial on a database of its own, and returns all that one can see afterwards.
-func (c trial) play(t *testing.T, e *engine, migrate func(dir, url, schema string, class v1alpha1.FailureClass) (failed bool)) outcome {
+func (c trial) play(t *testing.T, e *engine, migrate func(p place, class v1alpha1.FailureClass) (failed bool)) outcome {
 	t.Helper()
 	url := e.database(t)
 	schema := e.schema(url)
@@ -156,16 +193,14 @@ func (c trial) play(t *testing.T, e *engine, migrate func(dir, url, schema strin
 	if c.hold != "" {
 		release = sync.OnceFunc(e.hold(t, url, c.hold))
 	}
-	if c.patience > 0 {
-		defer time.AfterFunc(c.patience, release).Stop()
-	}
 	got := outcome{}
-	failed := migrate(dir, url, schema, c.class)
+	at := place{dir, withQuery(url, c.query), schema, release}
+	failed := migrate(at, c.class)
 	release()
-	got.add("", e, t, url, schema, failed)
+	got.add("", e, t, at, failed)
 	if c.repair != "" {
 		e.exec(t, url, c.repair)
-		got.add(repaired, e, t, url, schema, migrate(dir, url, schema, c.resolved))
+		got.add(repaired, e, t, at, migrate(at, c.resolved))
 	}
 	return got
 }
@@ -192,17 +227,14 @@ func withQuery(url, query string) string {
 	}
 }
 
-// Words in which each driver wraps those of the database, and the name of the database, which differs.
-var (
-	pgWords    = regexp.MustCompile(`^(?:pq: |ERROR: )?(.*?)(?: \(SQLSTATE \w{5}\))?$`)
-	mysqlWords = regexp.MustCompile(`^Error (\d+)(?: \(\w{5}\))?: `)
-)
+// driversWords are those in which each driver wraps PostgreSQL's own.
+var driversWords = regexp.MustCompile(`^(?:pq: |ERROR: )?(.*?)(?: \(SQLSTATE \w{5}\))?$`)
 
-func (o outcome) add(prefix string, e *engine, t *testing.T, url, schema string, failed bool) {
+func (o outcome) add(prefix string, e *engine, t *testing.T, at place, failed bool) {
 	t.Helper()
 	o[prefix+"outcome"] = map[bool]string{false: "success", true: "failure"}[failed]
-	o[prefix+"dump"] = e.dump(t, url)
-	text := strings.ReplaceAll(e.history(t, url, schema), nameOf(url), "test")
+	o[prefix+"dump"] = e.dump(t, at.url)
+	text := strings.ReplaceAll(e.history(t, at.url, at.schema), nameOf(at.url), "test")
 	for line := range strings.Lines(text) {
 		var row map[string]any
 		if err := json.Unmarshal([]byte(line), &row); err != nil {
@@ -210,10 +242,10 @@ func (o outcome) add(prefix string, e *engine, t *testing.T, url, schema string,
 		}
 		version := fmt.Sprint(row["version"])
 		if row["applied"] == row["total"] {
-			delete(row, "partial_hashes") // TestHashesOfCompleteFiles is about them
+			delete(row, "partial_hashes") // TestStandingDifferences is about them, and about the words
 		}
 		if words, ok := row["error"].(string); ok {
-			row["error"] = mysqlWords.ReplaceAllString(pgWords.ReplaceAllString(words, "$1"), "Error $1: ")
+			row["error"] = driversWords.ReplaceAllString(words, "$1")
 		}
 		for column, value := range row {
 			o[prefix+column] += fmt.Sprintf("%s: %v\n", version, value)
@@ -231,6 +263,36 @@ func mergeKeys(all ...map[string]string) map[string]bool {
 	return keys
 }
 
+// These differ wherever they can, so trials leave them out.
+const (
+	completeHashes = "complete-hashes"
+	driverWords    = "driver-words"
+)
+
+func TestStandingDifferences(t *testing.T) {
+	for _, e := range engines {
+		dir := migrations.Dir(t, files{"1.sql": createA, "2.sql": none + "CREATE TABLE b (i int);\n" + missing})
+		byRunner, byCLI := e.database(t), e.database(t)
+		runnerMigrates(t, dir, byRunner)
+		_, _ = cli(t, "migrate", "apply", "--dir=file://"+dir, "--url="+byCLI)
+		of := func(url string) map[string]any {
+			var complete, failed map[string]any
+			first, second, _ := strings.Cut(e.history(t, url, e.schema(url)), "\n")
+			if err := errors.Join(json.Unmarshal([]byte(first), &complete), json.Unmarshal([]byte(second), &failed)); err != nil {
+				t.Fatal(err)
+			}
+			return map[string]any{completeHashes: complete["partial_hashes"], driverWords: failed["error"]}
+		}
+		runner, cli := of(byRunner), of(byCLI)
+		if runner[completeHashes] != nil || cli[completeHashes] == nil {
+			t.Errorf("%s: %s: %v by the runner, %v by the CLI", e.name, completeHashes, runner, cli)
+		}
+		if e == postgresql && runner[driverWords] == cli[driverWords] {
+			t.Errorf("%s: %s: %v by the runner, %v by the CLI", e.name, driverWords, runner, cli)
+		}
+	}
+}
+
 // Each difference is explained, and nothing is explained that does not occur.
 func TestDifferencesAreExplained(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "cli-differences.md"))
@@ -241,7 +303,7 @@ func TestDifferencesAreExplained(t *testing.T) {
 	for _, found := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\|").FindAllStringSubmatch(string(text), -1) {
 		explained[found[1]] = true
 	}
-	occurs := map[string]bool{}
+	occurs := map[string]bool{completeHashes: true, driverWords: true}
 	for _, c := range trials {
 		for _, d := range c.differs {
 			occurs[d.name] = true

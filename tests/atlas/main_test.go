@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"log"
 	"maps"
 	"os"
@@ -83,10 +84,19 @@ func runnerCommand(t *testing.T, dir, url string, flags ...string) (*exec.Cmd, s
 func runnerMigrates(t *testing.T, dir, url string, flags ...string) *v1alpha1.MigrationStatus {
 	t.Helper()
 	cmd, message := runnerCommand(t, dir, url, flags...)
-	out, err := cmd.CombinedOutput()
+	return runnerEnds(t, cmd, message, io.Discard)
+}
+
+// runnerEnds is runnerMigrates for a command, whose output somebody else wants to see too, line by line.
+func runnerEnds(t *testing.T, cmd *exec.Cmd, message string, lines io.Writer) *v1alpha1.MigrationStatus {
+	t.Helper()
+	var out bytes.Buffer
+	cmd.Stdout = io.MultiWriter(&out, lines)
+	cmd.Stderr = cmd.Stdout
+	err := cmd.Run()
 	data, readErr := os.ReadFile(message)
 	if readErr != nil {
-		t.Fatalf("no result: %v, %v\n%s", readErr, err, out)
+		t.Fatalf("no result: %v, %v\n%s", readErr, err, out.String())
 	}
 	res, parseErr := result.Parse(string(data))
 	if parseErr != nil {
@@ -97,7 +107,7 @@ func runnerMigrates(t *testing.T, dir, url string, flags ...string) *v1alpha1.Mi
 		want = int(result.ClassOf(f.Class).ExitCode)
 	}
 	if got := cmd.ProcessState.ExitCode(); got != want {
-		t.Fatalf("exit code is %d, want %d of %s\n%s", got, want, data, out)
+		t.Fatalf("exit code is %d, want %d of %s\n%s", got, want, data, out.String())
 	}
 	return res.Migration
 }

@@ -5,7 +5,6 @@ package atlas
 
 import (
 	"slices"
-	"time"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 )
@@ -21,6 +20,8 @@ var (
 	targetApplied   = difference{name: "target-applied", aspects: []string{"outcome"}}
 	lockRetry       = difference{name: "lock-retry", aspects: slices.Concat([]string{"outcome", "dump"}, row)}
 	lockRetryInPart = difference{name: "lock-retry", aspects: []string{"outcome", "dump", "applied", "error", "error_stmt", "partial_hashes"}}
+	allOrNothing    = difference{name: "all-or-nothing", aspects: slices.Concat([]string{"outcome", "dump"}, row)}
+	timeoutWords    = difference{name: "timeout-words", aspects: []string{"error"}}
 	leftoverNamed   = difference{name: "leftover-named", aspects: []string{"error", repaired + "error"}}
 )
 
@@ -90,6 +91,11 @@ var modes = []trial{
 	{name: "tx-mode all", engine: postgresql, files: plain, flags: []string{"--tx-mode=all"}},
 	{name: "tx-mode all fails", engine: postgresql, files: files{"1.sql": createA, "2.sql": "INSERT INTO a VALUES (1);", "3.sql": missing, "4.sql": "INSERT INTO a VALUES (4);"},
 		flags: []string{"--tx-mode=all", "--allow-dirty"}, class: v1alpha1.StatementFailed, repair: remedy},
+	{name: "tx-mode all", engine: mysql, earlier: files{"1.sql": createA}, files: files{"1.sql": createA, "2.sql": "INSERT INTO a VALUES (1);", "3.sql": "INSERT INTO a VALUES (2);"},
+		flags: []string{"--tx-mode=all"}},
+	{name: "tx-mode all fails", engine: mysql, earlier: files{"1.sql": createA}, files: files{"1.sql": createA, "2.sql": "INSERT INTO a VALUES (1);", "3.sql": missing},
+		flags: []string{"--tx-mode=all"}, class: v1alpha1.StatementFailed, repair: remedy},
+	{name: "tx-mode all of schema changes", engine: mysql, files: plain, flags: []string{"--tx-mode=all"}, class: v1alpha1.IntegrityFailed, differs: []difference{allOrNothing}},
 	{name: "schema changes fail", files: files{"1.sql": createA, "2.sql": "CREATE TABLE b (i int);\nINSERT INTO a VALUES (1);\n" + missing + "\nINSERT INTO a VALUES (2);"},
 		class: v1alpha1.StatementFailed, repair: remedy, differs: []difference{staleError.on(mysql)}},
 	{name: "schema changes after data", engine: mysql, files: files{"1.sql": createA, "2.sql": "INSERT INTO a VALUES (1);\n" + missing + "\nCREATE TABLE b (i int);"},
@@ -118,7 +124,10 @@ var places = []trial{
 	{name: "revisions schema, and a failure", files: files{"1.sql": createA, "2.sql": none + "INSERT INTO a VALUES (1);\n" + missing},
 		flags: []string{"--revisions-schema=" + elsewhere}, class: v1alpha1.StatementFailed, repair: remedy, differs: []difference{staleError}},
 	{name: "revisions schema of a database with a history elsewhere", files: plain, earlier: plain.first(1), flags: []string{"--revisions-schema=" + elsewhere},
-		class: v1alpha1.HistoryConflict, differs: []difference{earlyHistory}},
+		class: v1alpha1.HistoryConflict, differs: []difference{earlyHistory.on(postgresql)}},
+	{name: "schema of the URL, and a history elsewhere", engine: postgresql, files: plain, earlier: plain.first(1), query: "search_path=public", class: v1alpha1.HistoryConflict},
+	{name: "schema of the URL, and a history where the flag says", engine: postgresql, files: plain, earlier: plain.first(1), query: "search_path=public",
+		flags: []string{"--revisions-schema=atlas_schema_revisions"}},
 }
 
 var targets = []trial{
@@ -136,19 +145,19 @@ var timeouts = []trial{
 	{name: "lock timeout", engine: postgresql, files: plain, hold: postgresql.lock, flags: []string{"--lock-timeout=300ms"}, class: v1alpha1.LockTimeout, repair: "SELECT 1"},
 	{name: "lock timeout", engine: mysql, files: plain, hold: mysql.lock, flags: []string{"--lock-timeout=1s"}, class: v1alpha1.LockTimeout, repair: "SELECT 1"},
 	{name: "statement lock timeout", engine: postgresql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nINSERT INTO held VALUES (2);"),
-		hold: "BEGIN; LOCK TABLE held", runner: []string{"--statement-lock-timeout=200ms", "--deadline=2s"}, variables: "lock_timeout=200ms",
-		class: v1alpha1.DeadlineExceeded, repair: "SELECT 1"},
+		hold: "BEGIN; LOCK TABLE held", runner: []string{"--statement-lock-timeout=200ms"}, variables: "lock_timeout=200ms",
+		refused: giveUp, class: v1alpha1.LockTimeout, repair: "SELECT 1"},
 	{name: "statement lock timeout passes", engine: postgresql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nINSERT INTO held VALUES (2);"),
-		hold: "BEGIN; LOCK TABLE held", patience: time.Second, runner: []string{"--statement-lock-timeout=200ms"}, variables: "lock_timeout=200ms",
+		hold: "BEGIN; LOCK TABLE held", refused: letGo, runner: []string{"--statement-lock-timeout=200ms"}, variables: "lock_timeout=200ms",
 		differs: []difference{lockRetry}},
 	{name: "statement lock timeout of data", engine: mysql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nINSERT INTO held VALUES (2);"),
-		hold: "LOCK TABLES held WRITE", runner: []string{"--statement-lock-timeout=1s", "--deadline=4s"}, variables: "lock_wait_timeout=1&innodb_lock_wait_timeout=1",
-		class: v1alpha1.DeadlineExceeded, repair: "SELECT 1"},
+		hold: "LOCK TABLES held WRITE", runner: []string{"--statement-lock-timeout=1s"}, variables: "lock_wait_timeout=1&innodb_lock_wait_timeout=1",
+		refused: giveUp, class: v1alpha1.LockTimeout, repair: "SELECT 1"},
 	{name: "statement lock timeout of a schema", engine: mysql, earlier: held, files: held.with("2.sql", "CREATE TABLE b (i int);\nALTER TABLE held ADD COLUMN j int;"),
-		hold: "LOCK TABLES held WRITE", runner: []string{"--statement-lock-timeout=1s", "--deadline=4s"}, variables: "lock_wait_timeout=1&innodb_lock_wait_timeout=1",
-		class: v1alpha1.DeadlineExceeded, repair: "SELECT 1", differs: []difference{staleError}},
+		hold: "LOCK TABLES held WRITE", runner: []string{"--statement-lock-timeout=1s"}, variables: "lock_wait_timeout=1&innodb_lock_wait_timeout=1",
+		refused: giveUp, class: v1alpha1.LockTimeout, repair: "SELECT 1", differs: []difference{staleError}},
 	{name: "statement lock timeout of a schema passes", engine: mysql, earlier: held, files: held.with("2.sql", "CREATE TABLE b (i int);\nALTER TABLE held ADD COLUMN j int;"),
-		hold: "LOCK TABLES held WRITE", patience: 2500 * time.Millisecond, runner: []string{"--statement-lock-timeout=1s"},
+		hold: "LOCK TABLES held WRITE", refused: letGo, runner: []string{"--statement-lock-timeout=1s"},
 		variables: "lock_wait_timeout=1&innodb_lock_wait_timeout=1", differs: []difference{lockRetryInPart}},
 	{name: "statement lock timeout of an index", engine: postgresql, earlier: held, files: held.with("2.sql", none+"CREATE INDEX CONCURRENTLY held_i ON held (i);"),
 		hold: "BEGIN; INSERT INTO held VALUES (1)", runner: []string{"--statement-lock-timeout=200ms"}, variables: "lock_timeout=200ms",
@@ -161,6 +170,8 @@ var timeouts = []trial{
 		runner: []string{"--statement-timeout=200ms"}, variables: "statement_timeout=200ms", class: v1alpha1.StatementFailed},
 	{name: "statement timeout", engine: mysql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nINSERT INTO held SELECT SLEEP(60);"),
 		runner: []string{"--statement-timeout=200ms"}, variables: "max_statement_time=0.2", class: v1alpha1.StatementFailed},
+	{name: "statement timeout of a schema", engine: mysql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nCREATE TABLE b AS SELECT SLEEP(60) AS i;"),
+		runner: []string{"--statement-timeout=200ms"}, variables: "max_statement_time=0.2", class: v1alpha1.StatementFailed, differs: []difference{timeoutWords}},
 	{name: "statement timeout is not reached", engine: postgresql, files: plain, runner: []string{"--statement-timeout=20s"}, variables: "statement_timeout=20s"},
 	{name: "statement timeout is not reached", engine: mysql, files: plain, runner: []string{"--statement-timeout=20s"}, variables: "max_statement_time=20"},
 }

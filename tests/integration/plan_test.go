@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
 	"github.com/subganapathy/automatic-db-upgrades/tests/builders"
+	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
 
 // says has the runner fetch, and then, instead of going near a database, end with a result: for what depends on the moment, or on the runner's own words.
@@ -227,6 +229,42 @@ func TestResolve(t *testing.T) {
 			h.quiet()
 			if n := h.get().Status.Attempt.Number; n != 3 {
 				t.Errorf("on a Ready object it started attempt %d", n)
+			}
+		})
+	}
+}
+
+// TestResolveInTheDatabase: the real runner is killed within a statement outside a transaction, and does with it what the annotation says.
+func TestResolveInTheDatabase(t *testing.T) {
+	for way, want := range map[string]string{"redo": "1 2", "skip": "2"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			h := newHand(t)
+			h.create(h.image("app:v1", map[string]string{"20260101000000_step.sql": `-- atlas:txmode none
+
+CREATE TABLE applied (n int);
+CREATE TABLE gate AS SELECT 60 AS seconds;
+INSERT INTO applied SELECT 1 FROM pg_sleep((SELECT seconds FROM gate));
+INSERT INTO applied VALUES (2);
+`}))
+			h.player.Wait = false
+			h.drive(reason(v1alpha1.ReasonMigrationInProgress))
+			postgres.AwaitSleep(t, h.url)
+			h.player.Kill()
+			h.endSleep()
+			h.player.Wait = true
+			message := h.readyMessage(h.drive(reason(v1alpha1.ReasonInDoubt)))
+			id := regexp.MustCompile("resolve=redo:([A-Z2-7]{8}) --overwrite").FindStringSubmatch(message)
+			if id == nil {
+				t.Fatalf("message %q", message)
+			}
+			h.exec("UPDATE gate SET seconds = 0")
+			h.edit(func(o *v1alpha1.DBUpgrade) {
+				o.Annotations = map[string]string{v1alpha1.AnnotationResolve: way + ":" + id[1]}
+			})
+			h.drive(settled)
+			if got := strings.Join(h.column("SELECT n::text FROM applied ORDER BY ctid"), " "); got != want {
+				t.Errorf("executed %q, want %q", got, want)
 			}
 		})
 	}

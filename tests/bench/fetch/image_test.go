@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -27,9 +29,9 @@ import (
 )
 
 const (
-	imageBytes = 1 << 30 // unpacked
-	imageFiles = 200     // in the directory, the sum file not counted
-	otherLayers = 7      // those that are not the directory's
+	imageBytes  = 1 << 30 // unpacked
+	imageFiles  = 200     // in the directory, the sum file not counted
+	otherLayers = 7       // those that are not the directory's
 )
 
 // served is a registry that counts what it sends.
@@ -131,20 +133,74 @@ func write(w *tar.Writer, name string, content []byte) error {
 	return err
 }
 
-// directory are the migrations, with or without their sum file.
-func directory(b *testing.B, withSum bool) map[string]string {
+// files are those of the directory, by their paths in the image.
+type files map[string]string
+
+// directory makes the migrations, with or without their sum file.
+func directory(b *testing.B, withSum bool) files {
 	b.Helper()
-	files := map[string]string{}
+	plain := map[string]string{}
 	for i := range imageFiles {
 		var text strings.Builder
 		for column := range 10 + i%30 {
 			fmt.Fprintf(&text, "ALTER TABLE table_%d ADD COLUMN column_%d_%d text NOT NULL DEFAULT '';\n", i, i, column)
 		}
-		files[fmt.Sprintf("%d_change.sql", 20240101000000+i)] = text.String()
+		plain[fmt.Sprintf("%d_change.sql", 20240101000000+i)] = text.String()
 	}
-	all := registry.Migrations(b, files)
+	all := registry.Migrations(b, plain)
 	if !withSum {
 		delete(all, "migrations/atlas.sum")
+	}
+	return all
+}
+
+func (f files) layer(b *testing.B) v1.Layer {
+	b.Helper()
+	return layer(b, func(w *tar.Writer) error {
+		for _, name := range slices.Sorted(maps.Keys(f)) {
+			if err := write(w, name, []byte(f[name])); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// within are the files by their paths in the directory, put into another one.
+func (f files) within(dir string) files {
+	moved := files{}
+	for name, content := range f {
+		moved[path.Join(dir, path.Base(name))] = content
+	}
+	return moved
+}
+
+func (f files) bytes() int {
+	n := 0
+	for _, content := range f {
+		n += len(content)
+	}
+	return n
+}
+
+// read reads all that is in a local directory.
+func read(b *testing.B, dir string) files {
+	b.Helper()
+	all := files{}
+	err := filepath.WalkDir(dir, func(at string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, at)
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(at)
+		all[name] = string(content)
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
 	}
 	return all
 }
