@@ -91,6 +91,7 @@ func TestPostgres(t *testing.T) {
 		"create index if not exists i on only t (c);":                                                          "",
 		"CREATE INDEX CONCURRENTLY i ON t (c);":                                                                "1 PG103",
 		none + "CREATE INDEX CONCURRENTLY i ON t (c);":                                                         "",
+		none + "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON t (c);":                                           "3 DU331",
 		none + "CREATE INDEX i ON t (c);":                                                                      "3 PG101",
 		"DROP INDEX i, j;":                                                                                     "1 PG102, 1 PG102",
 		none + "DROP INDEX CONCURRENTLY i;":                                                                    "",

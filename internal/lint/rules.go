@@ -54,6 +54,7 @@ var rules = []rule{
 	{"PG103", concurrentIndex, v1alpha1.SeverityError},
 	{"PG104", concurrentIndex, v1alpha1.SeverityError},
 	{"PG105", concurrentIndex, v1alpha1.SeverityError},
+	{"DU331", concurrentIndex, v1alpha1.SeverityWarning},
 	{"NM101", naming, v1alpha1.SeverityWarning},
 	{"NM102", naming, v1alpha1.SeverityWarning},
 	{"NM103", naming, v1alpha1.SeverityWarning},

@@ -154,7 +154,7 @@ func (l *linter) dropIndex(c *cursor, at int, concurrently bool) {
 // createIndex reads what follows CREATE INDEX.
 func (l *linter) createIndex(c *cursor, at int, unique, slow bool) {
 	concurrently := c.accept("CONCURRENTLY")
-	c.accept("IF", "NOT", "EXISTS")
+	unlessThere := c.accept("IF", "NOT", "EXISTS")
 	var index name
 	if !c.at("ON") {
 		l.named("NM104", c)
@@ -177,6 +177,8 @@ func (l *linter) createIndex(c *cursor, at int, unique, slow bool) {
 		l.report("DU322", at, "A FULLTEXT or SPATIAL index on table %s is built under a lock that blocks writes: build it when nobody writes", table)
 	case c.mysql:
 		l.copying(c, table, at)
+	case concurrently && unlessThere:
+		l.report("DU331", at, "IF NOT EXISTS passes over the invalid index that a failed CONCURRENTLY leaves: put DROP INDEX CONCURRENTLY IF EXISTS before, and leave it out here")
 	case !concurrently && !only:
 		l.report("PG101", at, "Builds an index on table %s under a lock that blocks writes: use CREATE INDEX CONCURRENTLY in a file with txmode none", table)
 	}
@@ -368,7 +370,7 @@ func (l *linter) named(code string, c *cursor) {
 	if message == "" {
 		message = "it must match " + clip(p.match.String(), 80)
 	}
-	l.report(code, at, "The name %s of a %s breaks the naming policy: %s", short(given), strings.ReplaceAll(kind, "_", " "), message)
+	l.report(code, at, "The %s name %s breaks the naming policy: %s", strings.ReplaceAll(kind, "_", " "), short(given), message)
 }
 
 // comesBack withdraws the finding that something is missed by old pods.

@@ -93,15 +93,10 @@ var mysql = &engine{
 	sleep:     "SLEEP",
 	current:   "DATABASE()",
 	cut: func(t *testing.T, url string) {
-		conn := mariadb.Connect(t, url)
-		defer conn.Close()
-		_, err := conn.ExecContext(t.Context(), `BEGIN NOT ATOMIC
+		mariadb.Exec(t, url, `BEGIN NOT ATOMIC
 			DECLARE CONTINUE HANDLER FOR 1094 BEGIN END; -- it has ended already
 			FOR other IN (SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()) DO KILL other.id; END FOR;
 		END`)
-		if err != nil {
-			t.Fatal(err)
-		}
 		mariadb.Await(t, url, "SELECT COUNT(*) = 1 FROM information_schema.processlist WHERE db = DATABASE()")
 	},
 	awaitSlow: func(t *testing.T, url string) { mariadb.AwaitStatement(t, url, "CREATE TABLE slow") },
