@@ -106,6 +106,9 @@ func (r *revisions) create(ctx context.Context) error {
 	if err := r.scalar(ctx, &schemas, r.schemaExists, r.schema); err != nil {
 		return err
 	}
+	if err := r.begin(ctx); err != nil { // where the database has transactions for that, the two come together
+		return err
+	}
 	if schemas == 0 {
 		if err := r.exec(ctx, r.createSchema+r.quote(r.schema)); err != nil {
 			return err
@@ -115,7 +118,7 @@ func (r *revisions) create(ctx context.Context) error {
 		return err
 	}
 	r.present = true
-	return nil
+	return r.commit(ctx)
 }
 
 func (r *revisions) scalar(ctx context.Context, to any, query string, args ...any) error {
