@@ -189,7 +189,7 @@ func (e *executor) perform(ctx context.Context, query string) error {
 	log := e.log.With("file", e.file.Name(), "statement", e.number, "verb", verb(query))
 	log.Info("statement started")
 	want, start := e.txStatus(), time.Now()
-	err := e.session.statement(ctx, query)
+	err := e.statement(ctx, query)
 	if err == nil && e.txStatus() != want {
 		err = result.Errorf(v1alpha1.StatementFailed, "the statement began or ended a transaction, which is the runner's to do")
 	}

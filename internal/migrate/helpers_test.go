@@ -10,7 +10,6 @@ import (
 	"log"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -151,18 +150,3 @@ func unlocked(t *testing.T, url string) {
 }
 
 const lastRow = "SELECT concat_ws(' ', version, applied, total, type, '[' || error || ']', '[' || error_stmt || ']', partial_hashes::text, operator_version) FROM atlas_schema_revisions.atlas_schema_revisions ORDER BY version DESC LIMIT 1"
-
-// resolution is what docs/runner.md says to execute for version 1 after a doubt.
-func resolution(t *testing.T, answer string) string {
-	t.Helper()
-	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "runner.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, block, found := strings.Cut(string(doc), "```sql\n-- "+answer+"\n")
-	block, _, closed := strings.Cut(block, "```")
-	if !found || !closed {
-		t.Fatalf("docs/runner.md has no SQL for %q", answer)
-	}
-	return strings.ReplaceAll(block, "<version>", "1")
-}

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -256,7 +257,12 @@ func (m *migration) pending(ctx context.Context) ([]*directory.File, error) {
 	if err != nil && !errors.Is(err, migrate.ErrNoPendingFiles) {
 		return nil, err
 	}
-	files, err := m.wanted(next)
+	begun, err := m.begun(next)
+	if err != nil {
+		return nil, err
+	}
+	m.status.Pending += int32(len(begun))
+	files, err := m.wanted(append(begun, next...))
 	if err != nil {
 		return nil, err
 	}
@@ -289,6 +295,24 @@ func (m *migration) observe() {
 	if n := len(m.history.list); n > 0 {
 		m.status.DatabaseAhead = m.history.list[n-1].Version > m.dir.Last()
 	}
+}
+
+// begun are the files that an earlier run has left applied in part, but for the last one, which is all that Atlas looks at: with the order non-linear, a file
+// may have failed that later ones are behind. They come first.
+func (m *migration) begun(pending []migrate.File) ([]migrate.File, error) {
+	var files []migrate.File
+	for _, rev := range m.history.list {
+		isPending := slices.ContainsFunc(pending, func(f migrate.File) bool { return f.Version() == rev.Version })
+		if rev.Applied == rev.Total || isPending {
+			continue
+		}
+		f, ok := m.dir.File(rev.Version)
+		if !ok {
+			return nil, &migrate.MissingMigrationError{Version: rev.Version, Description: rev.Description}
+		}
+		files = append(files, f)
+	}
+	return files, nil
 }
 
 // wanted are those of the pending files that are to be executed, if all of them can be.
@@ -327,16 +351,19 @@ func (m *migration) fit(f *directory.File) error {
 	return executable(f, m.target.dialect)
 }
 
-// resume prepares the history for going on with a file that is applied in part.
+// resume prepares the history for going on with files that are applied in part.
 func (m *migration) resume(ctx context.Context, files []*directory.File) error {
-	n := len(m.history.list)
-	if n == 0 || m.history.list[n-1].Applied == m.history.list[n-1].Total {
-		return nil
-	}
-	rev := m.history.list[n-1]
-	for _, f := range files {
-		if f.Version() == rev.Version {
-			return m.history.adapt(ctx, f, rev)
+	for _, rev := range m.history.list {
+		if rev.Applied == rev.Total {
+			continue
+		}
+		for _, f := range files {
+			if f.Version() != rev.Version {
+				continue
+			}
+			if err := m.history.adapt(ctx, f, rev); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -395,7 +422,7 @@ func (m *migration) each(ctx context.Context, files []*directory.File) error {
 		m.status.Applied = append(m.status.Applied, v1alpha1.AppliedFile{
 			Version: f.Version(), Description: f.Desc(), Statements: int32(executed), Duration: metav1.Duration{Duration: took},
 		})
-		m.status.CurrentVersion = f.Version()
+		m.status.CurrentVersion = max(m.status.CurrentVersion, f.Version()) // a late file is behind it
 		m.status.Pending--
 	}
 	return nil

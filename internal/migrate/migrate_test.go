@@ -257,19 +257,22 @@ func TestInDoubt(t *testing.T) {
 		t.Fatalf("%s rows: something was executed in doubt", n)
 	}
 
+	id := doubtID(t, mustFail(t, migrateTo(t, dir, db), v1alpha1.InDoubt).Error)
+	answer := func(skip bool) *v1alpha1.MigrationStatus {
+		return migrateWith(t.Context(), t, Options{Dir: dir, URL: db, Resolve: Resolution{ID: id, Skip: skip}})
+	}
+	postgres.Exec(t, db, "CREATE TABLE saved AS SELECT * FROM atlas_schema_revisions.atlas_schema_revisions")
+	migrations.Write(t, dir, files{"1.sql": none + "CREATE TABLE a (i int);\nINSERT INTO a SELECT 1 FROM pg_sleep(0);\nINSERT INTO a VALUES (2);"})
+	mustFail(t, migrateWith(t.Context(), t, Options{Dir: dir, URL: db, Resolve: Resolution{ID: "AAAAAAAA", Skip: true}}), v1alpha1.InDoubt) // of another doubt
 	t.Run("redo", func(t *testing.T) {
-		postgres.Exec(t, db, "CREATE TABLE saved AS SELECT * FROM atlas_schema_revisions.atlas_schema_revisions")
-		migrations.Write(t, dir, files{"1.sql": none + "CREATE TABLE a (i int);\nINSERT INTO a SELECT 1 FROM pg_sleep(0);\nINSERT INTO a VALUES (2);"})
-		postgres.Exec(t, db, resolution(t, "redo"))
-		mustSucceed(t, migrateTo(t, dir, db))
+		mustSucceed(t, answer(false))
 		if n := query(t, db, "SELECT string_agg(i::text, ',' ORDER BY i) FROM a"); n != "1,2" {
 			t.Errorf("rows are %s", n)
 		}
 	})
-	t.Run("done", func(t *testing.T) {
+	t.Run("skip", func(t *testing.T) {
 		postgres.Exec(t, db, "TRUNCATE a; TRUNCATE atlas_schema_revisions.atlas_schema_revisions; INSERT INTO atlas_schema_revisions.atlas_schema_revisions SELECT * FROM saved")
-		postgres.Exec(t, db, resolution(t, "done"))
-		got := migrateTo(t, dir, db)
+		got := answer(true)
 		mustSucceed(t, got)
 		if n := query(t, db, "SELECT string_agg(i::text, ',' ORDER BY i) FROM a"); n != "2" || got.Applied[0].Statements != 1 {
 			t.Errorf("rows are %s, result is %+v", n, got)

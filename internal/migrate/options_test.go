@@ -101,6 +101,30 @@ func TestExecOrder(t *testing.T) {
 	}
 }
 
+// A late file that fails is behind files that are done, and is not taken for one of them.
+func TestLateFileInPart(t *testing.T) {
+	db := server.NewDatabase(t)
+	dir := migrations.Dir(t, files{"1.sql": "SELECT 1;", "3.sql": "SELECT 3;"})
+	mustSucceed(t, migrateTo(t, dir, db))
+	migrations.Write(t, dir, files{"2.sql": none + "CREATE TABLE a (i int);\nSELECT 1/0;"})
+	late := Options{Dir: dir, URL: db, ExecOrder: v1alpha1.ExecOrderNonLinear}
+	for range 2 {
+		got := migrateWith(t.Context(), t, late)
+		if f := mustFail(t, got, v1alpha1.StatementFailed); f.File != "2.sql" || f.Statement != 2 || got.Pending != 1 {
+			t.Errorf("result is %+v, failure %+v", got, f)
+		}
+	}
+	migrations.Write(t, dir, files{"2.sql": none + "CREATE TABLE a (i int);\nCREATE TABLE b (i int);"})
+	got := migrateWith(t.Context(), t, late)
+	mustSucceed(t, got)
+	if len(got.Applied) != 1 || got.Applied[0].Statements != 1 {
+		t.Errorf("result is %+v", got)
+	}
+	if again := migrateWith(t.Context(), t, late); len(again.Applied) != 0 || again.Failure != nil {
+		t.Errorf("result is %+v", again)
+	}
+}
+
 func TestToVersion(t *testing.T) {
 	db := server.NewDatabase(t)
 	dir := migrations.Dir(t, files{"1.sql": "SELECT 1;", "2.sql": "SELECT 2;", "3.sql": "SELECT 3;"})
