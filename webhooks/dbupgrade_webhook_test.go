@@ -70,6 +70,9 @@ func TestEditGate(t *testing.T) {
 		o.Spec.Database.Connection.URLSecretRef.Key = "other"
 		o.Spec.Runner.JobHistoryLimit = new(int32(1))
 	}
+	resolve := func(value string) func(*v1alpha1.DBUpgrade) {
+		return func(o *v1alpha1.DBUpgrade) { o.Annotations = map[string]string{v1alpha1.AnnotationResolve: value} }
+	}
 	tests := map[string]struct {
 		phase v1alpha1.AttemptPhase
 		edit  func(*v1alpha1.DBUpgrade)
@@ -77,6 +80,13 @@ func TestEditGate(t *testing.T) {
 	}{
 		"running, all":        {v1alpha1.AttemptRunning, everything, []string{"spec.database", "spec.migrations", "spec.runner"}},
 		"pending, image":      {v1alpha1.AttemptPending, func(o *v1alpha1.DBUpgrade) { o.Spec.Migrations.Image = "app:v2" }, []string{"spec.migrations"}},
+		"pending, mode":       {v1alpha1.AttemptPending, func(o *v1alpha1.DBUpgrade) { o.Spec.Mode = v1alpha1.ModePlan }, []string{"spec.mode"}},
+		"running, a way out":  {v1alpha1.AttemptRunning, resolve("redo:ABCDEF23"), nil},
+		"running, no way out": {v1alpha1.AttemptRunning, resolve("redo"), []string{"metadata.annotations[" + v1alpha1.AnnotationResolve + "]"}},
+		"both at once": {v1alpha1.AttemptFailed, func(o *v1alpha1.DBUpgrade) {
+			resolve("redo")(o)
+			o.Spec.Migrations.Image = "No image"
+		}, []string{"metadata.annotations[" + v1alpha1.AnnotationResolve + "]", "spec.migrations.image"}},
 		"running, suspend":    {v1alpha1.AttemptRunning, func(o *v1alpha1.DBUpgrade) { o.Spec.Suspend = true }, nil},
 		"running, annotation": {v1alpha1.AttemptRunning, func(o *v1alpha1.DBUpgrade) { o.Annotations = map[string]string{"a": "b"} }, nil},
 		"succeeded, all":      {v1alpha1.AttemptSucceeded, everything, nil},
