@@ -100,11 +100,19 @@ fuzz: ## Run every fuzz target for FUZZTIME (1m).
 	hack/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: bench-apiserver bench-cluster ## Run all benchmarks, for more than half an hour (root).
+bench: bench-apiserver bench-files bench-fetch bench-cluster ## Run all benchmarks, for an hour (root).
 
 .PHONY: bench-apiserver
 bench-apiserver: prerequisites envtest-assets ## Run the benchmarks that need no cluster but an API server.
-	go test -run '^$$' -bench . -timeout 60m $(TESTFLAGS) ./tests/bench/...
+	go test -run '^$$' -bench . -timeout 60m $(TESTFLAGS) ./tests/bench
+
+.PHONY: bench-files
+bench-files: prerequisites $(BIN)/atlas ## Run the benchmarks of directories with many files, beside the Atlas CLI and a bare loop.
+	go test -run '^$$' -bench . -benchtime 5x -timeout 60m $(TESTFLAGS) ./tests/bench/files
+
+.PHONY: bench-fetch
+bench-fetch: $(BIN)/crane ## Run the benchmarks of fetching from a large image, beside crane and tar.
+	go test -run '^$$' -bench . -benchtime 5x -timeout 60m $(TESTFLAGS) ./tests/bench/fetch
 
 bench-cluster: INSTANCE = 7
 
