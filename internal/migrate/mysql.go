@@ -331,7 +331,7 @@ func (s *mysqlSession) words() historyWords {
 			"`type` bigint unsigned NOT NULL DEFAULT 2, " +
 			"`applied` bigint NOT NULL DEFAULT 0, " +
 			"`total` bigint NOT NULL DEFAULT 0, " +
-			"`executed_at` timestamp NOT NULL, " +
+			"`executed_at` timestamp NULL, " +
 			"`execution_time` bigint NOT NULL, " +
 			"`error` longtext NULL, " +
 			"`error_stmt` longtext NULL, " +

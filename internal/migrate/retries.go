@@ -36,7 +36,7 @@ func (r *retries) do(ctx context.Context, what string, again func(error) bool, t
 		r.log.Warn("a lock could not be had in time; trying again", "what", what, "retry", *r.count, "of", maxLockRetries, "waitSeconds", wait.Seconds(), "error", err.Error())
 		select {
 		case <-ctx.Done():
-			return err
+			return ctx.Err()
 		case <-time.After(wait):
 		}
 	}

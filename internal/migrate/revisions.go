@@ -230,7 +230,11 @@ func (r *revisions) flush(ctx context.Context) error {
 }
 
 func (r *revisions) write(ctx context.Context, v *migrate.Revision) error {
-	partial, err := json.Marshal(v.PartialHashes)
+	hashes := v.PartialHashes
+	if v.Applied == v.Total { // a complete file has none, and it is complete with its last statement
+		hashes = nil
+	}
+	partial, err := json.Marshal(hashes)
 	if err != nil {
 		return err
 	}

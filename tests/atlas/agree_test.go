@@ -25,7 +25,7 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/tests/migrations"
 )
 
-// trial is one input, given to the runner and to the oracle, each with a database of its own.
+// trial is one input, given to the runner and to the oracle, each with an empty database.
 type trial struct {
 	name   string
 	engine *engine // nil for all
@@ -38,8 +38,8 @@ type trial struct {
 	hold string
 	// refused is called when the runner has been refused a lock and is about to ask again; nil where it does not come to that.
 	refused func(runner *exec.Cmd, release func())
-	// flags are of both, runner and cli of one.
-	flags, runner, cli []string
+	// flags are of both, those of runner only its own.
+	flags, runner []string
 	// query is added to the URL for both.
 	query string
 	// variables of the session are given to the CLI in the URL, where the runner has options for them.
@@ -78,26 +78,28 @@ type outcome map[string]string
 func TestAgreement(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			url := e.database(t)
 			for _, c := range trials {
 				if c.engine == nil || c.engine == e {
-					t.Run(c.name, func(t *testing.T) { c.run(t, e) })
+					t.Run(c.name, func(t *testing.T) { c.run(t, e, url) })
 				}
 			}
 		})
 	}
 }
 
-func (c trial) run(t *testing.T, e *engine) {
+func (c trial) run(t *testing.T, e *engine, url string) {
 	t.Helper()
-	byRunner := c.play(t, e, func(p place, want v1alpha1.FailureClass) bool {
+	byRunner := c.play(t, e, url, func(p place, want v1alpha1.FailureClass) bool {
 		return c.byRunner(t, p, want)
 	})
 	oracle := c.oracle
 	if oracle == nil {
 		oracle = c.byCLI
 	}
-	byCLI := c.play(t, e, func(p place, _ v1alpha1.FailureClass) bool {
-		return oracle(t, p.dir, p.url, p.schema) != nil
+	byCLI := c.play(t, e, url, func(p place, _ v1alpha1.FailureClass) bool {
+		return oracle(t, p.dir, withQuery(p.url, c.query), p.schema) != nil
 	})
 	c.compare(t, e, byCLI, byRunner)
 }
@@ -105,7 +107,7 @@ func (c trial) run(t *testing.T, e *engine) {
 // byRunner says whether the runner failed, as it should.
 func (c trial) byRunner(t *testing.T, p place, want v1alpha1.FailureClass) bool {
 	t.Helper()
-	cmd, message := runnerCommand(t, p.dir, p.url, fill(slices.Concat(c.flags, c.runner), p.schema)...)
+	cmd, message := runnerCommand(t, p.dir, withQuery(p.url, c.query), fill(slices.Concat(c.flags, c.runner), p.schema)...)
 	got := runnerEnds(t, cmd, message, writer(func(line []byte) {
 		if c.refused != nil && bytes.Contains(line, []byte("a lock could not be had in time")) {
 			c.refused(cmd, p.release)
@@ -138,7 +140,7 @@ func (w writer) Write(line []byte) (int, error) {
 // byCLI is the usual oracle.
 func (c trial) byCLI(t *testing.T, dir, url, schema string) error {
 	t.Helper()
-	flags := fill(slices.Concat(c.flags, c.cli), schema)
+	flags := fill(c.flags, schema)
 	out, err := cli(t, append([]string{"migrate", "apply", "--dir=file://" + dir, "--url=" + withQuery(url, c.variables)}, flags...)...)
 	t.Logf("atlas migrate apply %s\n%s", strings.Join(flags, " "), out)
 	return err
@@ -172,10 +174,10 @@ type place struct {
 	release          func()
 }
 
-// play runs the trial on a database of its own, and returns all that one can see afterwards.
-func (c trial) play(t *testing.T, e *engine, migrate func(p place, class v1alpha1.FailureClass) (failed bool)) outcome {
+// play runs the trial on an emptied database, and returns all that one can see afterwards.
+func (c trial) play(t *testing.T, e *engine, url string, migrate func(p place, class v1alpha1.FailureClass) (failed bool)) outcome {
 	t.Helper()
-	url := e.database(t)
+	e.empty(t, url)
 	schema := e.schema(url)
 	if slices.ContainsFunc(c.flags, func(flag string) bool { return strings.Contains(flag, elsewhere) }) {
 		schema = e.elsewhere(url)
@@ -194,7 +196,7 @@ func (c trial) play(t *testing.T, e *engine, migrate func(p place, class v1alpha
 		release = sync.OnceFunc(e.hold(t, url, c.hold))
 	}
 	got := outcome{}
-	at := place{dir, withQuery(url, c.query), schema, release}
+	at := place{dir, url, schema, release}
 	failed := migrate(at, c.class)
 	release()
 	got.add("", e, t, at, failed)
@@ -234,8 +236,7 @@ func (o outcome) add(prefix string, e *engine, t *testing.T, at place, failed bo
 	t.Helper()
 	o[prefix+"outcome"] = map[bool]string{false: "success", true: "failure"}[failed]
 	o[prefix+"dump"] = e.dump(t, at.url)
-	text := strings.ReplaceAll(e.history(t, at.url, at.schema), nameOf(at.url), "test")
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(e.history(t, at.url, at.schema)) {
 		var row map[string]any
 		if err := json.Unmarshal([]byte(line), &row); err != nil {
 			t.Fatalf("%v: %s", err, line)

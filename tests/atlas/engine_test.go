@@ -21,13 +21,15 @@ type engine struct {
 	database func(*testing.T) string
 	exec     func(t testing.TB, url, sql string)
 	await    func(t testing.TB, url, sql string)
+	// empty removes everything from a database, which is faster than to make another one.
+	empty func(t *testing.T, url string)
 	// hold executes SQL in a session that is left open until release is called.
 	hold func(t *testing.T, url, sql string) (release func())
 	// dump shows everything but the rows of the history.
 	dump func(t *testing.T, url string) string
 	// schema is where the history is if nobody says anything, and elsewhere the name of another place for it, which does not exist yet.
 	schema, elsewhere func(url string) string
-	// sleep is the function that does, and current the expression for the schema that is used.
+	// sleep is a query of one row that takes so many seconds, as a format, and current the expression for the schema that is used.
 	sleep, current string
 	// cut ends all other sessions of the database, in the middle of whatever they do.
 	cut func(t *testing.T, url string)
@@ -43,7 +45,15 @@ var postgresql = &engine{
 	name:     "PostgreSQL",
 	database: func(t *testing.T) string { return server.NewDatabase(t) },
 	exec:     postgres.Exec,
-	await:    postgres.Await,
+	empty: func(t *testing.T, url string) {
+		postgres.Exec(t, url, `DO $$ DECLARE name text; BEGIN
+			FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+				EXECUTE format('DROP SCHEMA %I CASCADE', name);
+			END LOOP;
+			CREATE SCHEMA public;
+		END $$`)
+	},
+	await: postgres.Await,
 	hold: func(t *testing.T, url, sql string) func() {
 		conn := postgres.Connect(t, url)
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
@@ -56,7 +66,7 @@ var postgresql = &engine{
 	},
 	schema:    func(string) string { return "atlas_schema_revisions" },
 	elsewhere: func(string) string { return "elsewhere" },
-	sleep:     "pg_sleep",
+	sleep:     "SELECT 1 AS i FROM pg_sleep(%g)",
 	current:   "current_schema",
 	cut: func(t *testing.T, url string) {
 		postgres.Exec(t, url, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
@@ -76,7 +86,11 @@ var mysql = &engine{
 		t.Cleanup(func() { mariadb.Exec(t, maria.AdminURL(), "DROP DATABASE IF EXISTS "+nameOf(url)+"_elsewhere") })
 		return url
 	},
-	exec:  mariadb.Exec,
+	exec: mariadb.Exec,
+	empty: func(t *testing.T, url string) {
+		name := nameOf(url)
+		mariadb.Exec(t, url, "DROP DATABASE "+name+"; CREATE DATABASE "+name+"; DROP DATABASE IF EXISTS "+name+"_elsewhere")
+	},
 	await: mariadb.Await,
 	hold: func(t *testing.T, url, sql string) func() {
 		conn := mariadb.Connect(t, url)
@@ -90,7 +104,7 @@ var mysql = &engine{
 	},
 	schema:    nameOf,
 	elsewhere: func(url string) string { return nameOf(url) + "_elsewhere" },
-	sleep:     "SLEEP",
+	sleep:     "SELECT SLEEP(%g) AS i",
 	current:   "DATABASE()",
 	cut: func(t *testing.T, url string) {
 		mariadb.Exec(t, url, `BEGIN NOT ATOMIC

@@ -49,7 +49,7 @@ func (s sweep) steps() map[string][]step {
 		name := fmt.Sprintf("%d.%d", n, i)
 		return step{"INSERT INTO audit VALUES ('" + name + "')", "SELECT COUNT(*) > 0 FROM audit WHERE statement = '" + name + "'"}
 	}
-	pause := step{"SELECT " + s.engine.sleep + "(0.01)", ""}
+	pause := step{fmt.Sprintf(s.engine.sleep, 0.01), ""}
 	all := map[string][]step{"0.sql": {{"CREATE TABLE audit (statement text)", s.engine.columns("audit", 1)}}}
 	for n := 1; n <= 4; n++ {
 		steps := []step{audit(n, 1), pause, audit(n, 3)}
@@ -93,12 +93,14 @@ func (s sweep) run(t *testing.T) {
 			content[name] += step.sql + ";\n"
 		}
 	}
-	k.dir, k.undisturbed = migrations.Dir(t, content), s.engine.database(t)
+	k.dir, k.db = migrations.Dir(t, content), s.engine.database(t)
+	s.engine.empty(t, k.db)
 	start := time.Now()
-	runnerSucceeds(t, k.dir, k.undisturbed, "--tx-mode="+s.mode)
+	runnerSucceeds(t, k.dir, k.db, "--tx-mode="+s.mode)
 	k.whole = time.Since(start)
+	k.undisturbed = k.show(t)
 	for k.killed < kills && k.ended <= kills && !t.Failed() {
-		t.Run("round", k.round)
+		k.round(t)
 	}
 	t.Logf("seed %d: %d runs of %s killed, %d had ended before; doubts resolved: %v", seed, k.killed, k.whole.Round(time.Millisecond), k.ended, k.resolved)
 	if k.ended > kills {
@@ -108,19 +110,27 @@ func (s sweep) run(t *testing.T) {
 
 type killer struct {
 	sweep
-	random           *rand.Rand
-	files            map[string][]step
-	dir, undisturbed string
-	whole            time.Duration // of an undisturbed run
-	killed, ended    int           // runs
-	resolved         map[string]int
+	random        *rand.Rand
+	files         map[string][]step
+	dir, db       string
+	whole         time.Duration // of an undisturbed run
+	undisturbed   map[string]string
+	killed, ended int // runs
+	resolved      map[string]int
 }
 
-// round kills some runs on a database, lets another one end, and looks what has become of it.
+// show is what there is in the database.
+func (k *killer) show(t *testing.T) map[string]string {
+	t.Helper()
+	return map[string]string{"dump": k.engine.dump(t, k.db), "history": k.engine.history(t, k.db, k.engine.schema(k.db))}
+}
+
+// round kills some runs on an empty database, lets another one end, and looks what has become of it.
 func (k *killer) round(t *testing.T) {
-	db := k.engine.database(t)
+	t.Helper()
+	k.engine.empty(t, k.db)
 	for again := true; again; again = again && k.random.IntN(2) == 0 {
-		cmd, _ := runnerCommand(t, k.dir, db, "--tx-mode="+k.mode)
+		cmd, _ := runnerCommand(t, k.dir, k.db, "--tx-mode="+k.mode)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -136,43 +146,38 @@ func (k *killer) round(t *testing.T) {
 			k.whole += k.whole / 40
 		}
 		if k.random.IntN(2) == 0 {
-			k.engine.cut(t, db) // as where the machine of the runner is lost, else the database goes on with the statement
+			k.engine.cut(t, k.db) // as where the machine of the runner is lost, else the database goes on with the statement
 		}
 	}
-	got := k.settle(t, db)
+	got := k.settle(t)
 	if got.CurrentVersion != "4" || got.Pending != 0 {
 		t.Fatalf("result is %+v", got)
 	}
-	for name, show := range map[string]func(string) string{
-		"dump":    func(db string) string { return k.engine.dump(t, db) },
-		"history": func(db string) string { return k.engine.history(t, db, k.engine.schema(db)) },
-	} {
-		if diff := cmp.Diff(strings.ReplaceAll(show(k.undisturbed), nameOf(k.undisturbed), "db"), strings.ReplaceAll(show(db), nameOf(db), "db")); diff != "" {
-			t.Errorf("%s (-undisturbed +killed):\n%s", name, diff)
-		}
+	if diff := cmp.Diff(k.undisturbed, k.show(t)); diff != "" {
+		t.Errorf("database (-undisturbed +killed):\n%s", diff)
 	}
-	k.engine.await(t, db, k.engine.free)
+	k.engine.await(t, k.db, k.engine.free)
 }
 
 // settle runs the runner until it succeeds, and resolves the doubts that it finds.
-func (k *killer) settle(t *testing.T, db string) *v1alpha1.MigrationStatus {
+func (k *killer) settle(t *testing.T) *v1alpha1.MigrationStatus {
 	t.Helper()
 	flags := []string{"--tx-mode=" + k.mode}
 	for range maxRuns {
-		got := runnerMigrates(t, k.dir, db, flags...)
+		got := runnerMigrates(t, k.dir, k.db, flags...)
 		if got.Failure == nil {
 			return got
 		}
-		way, id := k.resolve(t, db, got.Failure)
+		way := k.resolve(t, got.Failure)
 		k.resolved[way]++
-		flags = []string{"--tx-mode=" + k.mode, "--resolve=" + way + ":" + id}
+		flags = []string{"--tx-mode=" + k.mode, "--resolve=" + way + ":" + doubtID(t, got.Failure)}
 	}
 	t.Fatalf("%d runs were not enough", maxRuns)
 	return nil
 }
 
-// resolve looks whether a statement in doubt took effect, and returns what is to be done with it, and its ID.
-func (k *killer) resolve(t *testing.T, db string, f *v1alpha1.Failure) (way, id string) {
+// resolve looks whether a statement in doubt took effect, and returns what is to be done with it: skip or redo.
+func (k *killer) resolve(t *testing.T, f *v1alpha1.Failure) string {
 	t.Helper()
 	if f.Class != v1alpha1.InDoubt || f.File == "" || f.Statement < 1 || int(f.Statement) > len(k.files[f.File]) {
 		t.Fatalf("the failure is %+v", *f)
@@ -181,15 +186,14 @@ func (k *killer) resolve(t *testing.T, db string, f *v1alpha1.Failure) (way, id 
 	if k.doubtful == nil || !k.doubtful.MatchString(doubtful.sql) || !strings.Contains(f.Error, doubtful.sql) {
 		t.Fatalf("%s is in doubt: %+v", doubtful.sql, *f)
 	}
-	id = doubtID(t, f)
 	// Nobody can say of a statement without effect whether it was executed, and it does not matter.
 	if doubtful.effect == "" {
-		return []string{"skip", "redo"}[k.random.IntN(2)], id
+		return []string{"skip", "redo"}[k.random.IntN(2)]
 	}
-	if k.engine.is(t, db, doubtful.effect) {
-		return "skip", id
+	if k.engine.is(t, k.db, doubtful.effect) {
+		return "skip"
 	}
-	return "redo", id
+	return "redo"
 }
 
 var offered = regexp.MustCompile(`redo:([A-Z2-7]{8})\b`)
@@ -207,10 +211,10 @@ func doubtID(t *testing.T, f *v1alpha1.Failure) string {
 // A kill while a statement runs outside of a transaction leaves a doubt, never a second execution, and both ways out lead on.
 func TestKilledOutsideTransaction(t *testing.T) {
 	for _, e := range engines {
-		for way, lost := range map[string]bool{"skip": false, "redo": true} {
+		for _, way := range []string{"skip", "redo"} {
 			t.Run(e.name+"/"+way, func(t *testing.T) {
 				db, dir := e.database(t), migrations.Dir(t, files{
-					"1.sql": none + "CREATE TABLE audit (statement text);\nCREATE TABLE slow AS SELECT " + e.sleep + "(1) AS i;\nINSERT INTO audit VALUES ('1.3');",
+					"1.sql": none + "CREATE TABLE audit (statement text);\nCREATE TABLE slow AS " + fmt.Sprintf(e.sleep, 3.0) + ";\nINSERT INTO audit VALUES ('1.3');",
 				})
 				cmd, _ := runnerCommand(t, dir, db)
 				if err := cmd.Start(); err != nil {
@@ -219,7 +223,7 @@ func TestKilledOutsideTransaction(t *testing.T) {
 				e.awaitSlow(t, db)
 				_ = cmd.Process.Kill()
 				_ = cmd.Wait()
-				if lost {
+				if way == "redo" {
 					e.cut(t, db)
 				}
 				// Else the database goes on with the statement and keeps the lock: the next run waits for that, and then finds the doubt.
@@ -228,7 +232,7 @@ func TestKilledOutsideTransaction(t *testing.T) {
 					t.Fatalf("result is %+v", got.Failure)
 				}
 				id := doubtID(t, got.Failure)
-				if effect := e.is(t, db, e.columns("slow", 1)); effect == lost {
+				if effect := e.is(t, db, e.columns("slow", 1)); effect != (way == "skip") {
 					t.Fatalf("the statement took effect: %t", effect)
 				}
 				before := e.history(t, db, e.schema(db))

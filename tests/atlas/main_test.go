@@ -5,6 +5,7 @@ package atlas
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"io"
@@ -15,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/internal/result"
@@ -34,6 +37,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	sql.Register("postgres", stdlib.GetDefaultDriver()) // the name by which Atlas's library opens it
 	dir, err := os.MkdirTemp("", "runner")
 	if err != nil {
 		log.Print(err)
@@ -64,10 +68,10 @@ func (f files) first(n int) files {
 	return some
 }
 
-// with has one file more.
-func (f files) with(name, content string) files {
+// and has one file more, 2.sql.
+func (f files) and(content string) files {
 	more := maps.Clone(f)
-	more[name] = content
+	more["2.sql"] = content
 	return more
 }
 

@@ -17,12 +17,7 @@ import (
 	_ "ariga.io/atlas/sql/postgres"
 	"ariga.io/atlas/sql/sqlclient"
 	_ "github.com/go-sql-driver/mysql"
-	"github.com/jackc/pgx/v5/stdlib"
 )
-
-func init() {
-	sql.Register("postgres", stdlib.GetDefaultDriver()) // the name by which Atlas opens it
-}
 
 const (
 	linear    = migrate.ExecOrderLinear

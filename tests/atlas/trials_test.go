@@ -16,7 +16,7 @@ var (
 	fileUnderNone   = difference{name: "file-under-none", aspects: slices.Concat([]string{"dump"}, row)}
 	mixedFile       = difference{name: "mixed-file", aspects: slices.Concat([]string{"dump", "partial_hashes"}, row)}
 	staleError      = difference{name: "stale-error", aspects: []string{repaired + "error", repaired + "error_stmt"}}
-	lateFile        = difference{name: "late-file-in-part", aspects: []string{repaired + "dump", repaired + "applied", repaired + "error", repaired + "error_stmt"}}
+	lateFile        = difference{name: "late-file-in-part", aspects: []string{repaired + "dump", repaired + "applied", repaired + "error", repaired + "error_stmt", repaired + "partial_hashes"}}
 	targetApplied   = difference{name: "target-applied", aspects: []string{"outcome"}}
 	lockRetry       = difference{name: "lock-retry", aspects: slices.Concat([]string{"outcome", "dump"}, row)}
 	lockRetryInPart = difference{name: "lock-retry", aspects: []string{"outcome", "dump", "applied", "error", "error_stmt", "partial_hashes"}}
@@ -144,33 +144,33 @@ var held = files{"1.sql": "CREATE TABLE held (i int);"}
 var timeouts = []trial{
 	{name: "lock timeout", engine: postgresql, files: plain, hold: postgresql.lock, flags: []string{"--lock-timeout=300ms"}, class: v1alpha1.LockTimeout, repair: "SELECT 1"},
 	{name: "lock timeout", engine: mysql, files: plain, hold: mysql.lock, flags: []string{"--lock-timeout=1s"}, class: v1alpha1.LockTimeout, repair: "SELECT 1"},
-	{name: "statement lock timeout", engine: postgresql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nINSERT INTO held VALUES (2);"),
+	{name: "statement lock timeout", engine: postgresql, earlier: held, files: held.and("INSERT INTO held VALUES (1);\nINSERT INTO held VALUES (2);"),
 		hold: "BEGIN; LOCK TABLE held", runner: []string{"--statement-lock-timeout=200ms"}, variables: "lock_timeout=200ms",
 		refused: giveUp, class: v1alpha1.LockTimeout, repair: "SELECT 1"},
-	{name: "statement lock timeout passes", engine: postgresql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nINSERT INTO held VALUES (2);"),
+	{name: "statement lock timeout passes", engine: postgresql, earlier: held, files: held.and("INSERT INTO held VALUES (1);\nINSERT INTO held VALUES (2);"),
 		hold: "BEGIN; LOCK TABLE held", refused: letGo, runner: []string{"--statement-lock-timeout=200ms"}, variables: "lock_timeout=200ms",
 		differs: []difference{lockRetry}},
-	{name: "statement lock timeout of data", engine: mysql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nINSERT INTO held VALUES (2);"),
+	{name: "statement lock timeout of data", engine: mysql, earlier: held, files: held.and("INSERT INTO held VALUES (1);\nINSERT INTO held VALUES (2);"),
 		hold: "LOCK TABLES held WRITE", runner: []string{"--statement-lock-timeout=1s"}, variables: "lock_wait_timeout=1&innodb_lock_wait_timeout=1",
 		refused: giveUp, class: v1alpha1.LockTimeout, repair: "SELECT 1"},
-	{name: "statement lock timeout of a schema", engine: mysql, earlier: held, files: held.with("2.sql", "CREATE TABLE b (i int);\nALTER TABLE held ADD COLUMN j int;"),
+	{name: "statement lock timeout of a schema", engine: mysql, earlier: held, files: held.and("CREATE TABLE b (i int);\nALTER TABLE held ADD COLUMN j int;"),
 		hold: "LOCK TABLES held WRITE", runner: []string{"--statement-lock-timeout=1s"}, variables: "lock_wait_timeout=1&innodb_lock_wait_timeout=1",
 		refused: giveUp, class: v1alpha1.LockTimeout, repair: "SELECT 1", differs: []difference{staleError}},
-	{name: "statement lock timeout of a schema passes", engine: mysql, earlier: held, files: held.with("2.sql", "CREATE TABLE b (i int);\nALTER TABLE held ADD COLUMN j int;"),
+	{name: "statement lock timeout of a schema passes", engine: mysql, earlier: held, files: held.and("CREATE TABLE b (i int);\nALTER TABLE held ADD COLUMN j int;"),
 		hold: "LOCK TABLES held WRITE", refused: letGo, runner: []string{"--statement-lock-timeout=1s"},
 		variables: "lock_wait_timeout=1&innodb_lock_wait_timeout=1", differs: []difference{lockRetryInPart}},
-	{name: "statement lock timeout of an index", engine: postgresql, earlier: held, files: held.with("2.sql", none+"CREATE INDEX CONCURRENTLY held_i ON held (i);"),
+	{name: "statement lock timeout of an index", engine: postgresql, earlier: held, files: held.and(none + "CREATE INDEX CONCURRENTLY held_i ON held (i);"),
 		hold: "BEGIN; INSERT INTO held VALUES (1)", runner: []string{"--statement-lock-timeout=200ms"}, variables: "lock_timeout=200ms",
 		class: v1alpha1.StatementFailed, repair: "SELECT 1", resolved: v1alpha1.StatementFailed, differs: []difference{leftoverNamed}},
 	{name: "statement lock timeout is not reached", engine: postgresql, files: plain, runner: []string{"--statement-lock-timeout=20s"}, variables: "lock_timeout=20s"},
 	{name: "statement lock timeout is not reached", engine: mysql, files: plain, runner: []string{"--statement-lock-timeout=20s"}, variables: "lock_wait_timeout=20"},
-	{name: "statement timeout", engine: postgresql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nSELECT pg_sleep(60);"),
+	{name: "statement timeout", engine: postgresql, earlier: held, files: held.and("INSERT INTO held VALUES (1);\nSELECT pg_sleep(60);"),
 		runner: []string{"--statement-timeout=200ms"}, variables: "statement_timeout=200ms", class: v1alpha1.StatementFailed},
-	{name: "statement timeout without a transaction", engine: postgresql, earlier: held, files: held.with("2.sql", none+"INSERT INTO held VALUES (1);\nSELECT pg_sleep(60);"),
+	{name: "statement timeout without a transaction", engine: postgresql, earlier: held, files: held.and(none + "INSERT INTO held VALUES (1);\nSELECT pg_sleep(60);"),
 		runner: []string{"--statement-timeout=200ms"}, variables: "statement_timeout=200ms", class: v1alpha1.StatementFailed},
-	{name: "statement timeout", engine: mysql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nINSERT INTO held SELECT SLEEP(60);"),
+	{name: "statement timeout", engine: mysql, earlier: held, files: held.and("INSERT INTO held VALUES (1);\nINSERT INTO held SELECT SLEEP(60);"),
 		runner: []string{"--statement-timeout=200ms"}, variables: "max_statement_time=0.2", class: v1alpha1.StatementFailed},
-	{name: "statement timeout of a schema", engine: mysql, earlier: held, files: held.with("2.sql", "INSERT INTO held VALUES (1);\nCREATE TABLE b AS SELECT SLEEP(60) AS i;"),
+	{name: "statement timeout of a schema", engine: mysql, earlier: held, files: held.and("INSERT INTO held VALUES (1);\nCREATE TABLE b AS SELECT SLEEP(60) AS i;"),
 		runner: []string{"--statement-timeout=200ms"}, variables: "max_statement_time=0.2", class: v1alpha1.StatementFailed, differs: []difference{timeoutWords}},
 	{name: "statement timeout is not reached", engine: postgresql, files: plain, runner: []string{"--statement-timeout=20s"}, variables: "statement_timeout=20s"},
 	{name: "statement timeout is not reached", engine: mysql, files: plain, runner: []string{"--statement-timeout=20s"}, variables: "max_statement_time=20"},
