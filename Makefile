@@ -112,7 +112,7 @@ bench-files: prerequisites $(BIN)/atlas ## Run the benchmarks of directories wit
 
 .PHONY: bench-fetch
 bench-fetch: $(BIN)/crane ## Run the benchmarks of fetching from a large image, beside crane and tar.
-	go test -run '^$$' -bench . -benchtime 5x -timeout 60m $(TESTFLAGS) ./tests/bench/fetch
+	go test -run='^$$' -bench=Fetch -benchtime=7x -timeout=30m $(TESTFLAGS) ./tests/bench/fetch
 
 bench-cluster: INSTANCE = 7
 

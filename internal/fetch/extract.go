@@ -50,12 +50,13 @@ type extraction struct {
 
 	// Of all layers that are being read.
 	begun       sync.WaitGroup
-	ahead       atomic.Int64 // of maxAhead
+	ahead       atomic.Int64 // left of maxAhead
 	transferred atomic.Int64 // bytes
 }
 
 func newExtraction(o Options, dir string, s *stage) *extraction {
 	x := &extraction{dir: dir, stage: s, maxBytes: o.MaxBytes, maxScan: o.MaxScanBytes, left: o.MaxScanBytes, seen: seen{}}
+	x.ahead.Store(maxAhead)
 	for p := dir; p != "/"; {
 		p = path.Dir(p)
 		x.parents = append(x.parents, p)

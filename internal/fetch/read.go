@@ -118,7 +118,7 @@ func worthwhile(undecided []*reading) bool {
 
 // decide applies what the layer holds, when all above it are decided.
 func (r *reading) decide(ctx context.Context) error {
-	if _, disk := errors.AsType[*Error](r.err); !disk && r.err != errPutOff {
+	if _, disk := errors.AsType[*Error](r.err); !disk && !errors.Is(r.err, errPutOff) {
 		return r.replay()
 	}
 	if err := r.forget(); err != nil {
@@ -138,7 +138,7 @@ func (r *reading) read(ctx context.Context, limit int64, take taker) error {
 	err = r.unpack(ctx, bufio.NewReaderSize(packed, chunk), limit, take)
 	_, refused := errors.AsType[refusal](err)
 	_, disk := errors.AsType[*Error](err)
-	if refused || disk || err == errPutOff || ctx.Err() != nil {
+	if refused || disk || errors.Is(err, errPutOff) || ctx.Err() != nil {
 		return err
 	}
 	// Damage shows first as bad compression or a bad archive. Whether the registry or the image is to blame, the digest tells at the end.
@@ -224,8 +224,8 @@ func (r *reading) keep(e entry, offset int64, content io.Reader) error {
 	if e.isFile() {
 		k.cost += e.size
 	}
-	if r.x.ahead.Add(k.cost) > maxAhead {
-		r.x.ahead.Add(-k.cost)
+	if r.x.ahead.Add(-k.cost) < 0 {
+		r.x.ahead.Add(k.cost)
 		return errPutOff
 	}
 	var err error
@@ -250,7 +250,7 @@ func (r *reading) replay() error {
 			used = true
 			return k.blob, nil
 		})
-		if err == errUnread {
+		if errors.Is(err, errUnread) {
 			break
 		}
 		if err == nil && k.blob != nil && !used { // hidden
@@ -259,7 +259,7 @@ func (r *reading) replay() error {
 		if err != nil {
 			return err
 		}
-		r.x.ahead.Add(-k.cost)
+		r.x.ahead.Add(k.cost)
 	}
 	r.kept = nil
 	if r.unpacked > r.x.left {
@@ -271,7 +271,7 @@ func (r *reading) replay() error {
 // forget drops what was kept.
 func (r *reading) forget() error {
 	for _, k := range r.kept {
-		r.x.ahead.Add(-k.cost)
+		r.x.ahead.Add(k.cost)
 		if k.blob == nil {
 			continue
 		}

@@ -204,6 +204,13 @@ func TestLimitsAreInclusive(t *testing.T) {
 	if err := extractAll(t, s, o, layer); err != nil {
 		t.Error(err)
 	}
+	empty := memory(pack(t, nil))
+	if err := extractAll(t, newSandbox(t), Options{MaxScanBytes: layer.size + empty.size}, empty, layer); err != nil {
+		t.Error(err)
+	}
+	if err := extractAll(t, newSandbox(t), Options{MaxScanBytes: layer.size + empty.size - 1}, empty, layer); err == nil {
+		t.Error("scanned, of two layers: one less was enough")
+	}
 	for name, o := range map[string]Options{
 		"bytes":   {MaxBytes: 9, MaxFiles: 3, MaxScanBytes: layer.size},
 		"entries": {MaxBytes: 10, MaxFiles: 2, MaxScanBytes: layer.size},

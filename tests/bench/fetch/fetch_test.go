@@ -18,6 +18,9 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/tests/runner"
 )
 
+// maxPeak is how many MiB of memory the runner may have had.
+const maxPeak = 32
+
 // exportAndExtract is what one does by hand. It takes an image, a directory to put things into, and where crane is.
 const exportAndExtract = `"$3" export --insecure "$1" - | tar -x -C "$2" migrations`
 
@@ -71,6 +74,11 @@ type run struct {
 	sent int64 // bytes, by the registry
 }
 
+const mib = 1 << 20
+
+// peak is in MiB.
+func (r run) peak() float64 { return float64(r.Peak) / mib }
+
 func (f *fetching) benchmark(b *testing.B) {
 	for b.Loop() {
 		pair := []func(*testing.B){f.fetch, f.export}
@@ -88,10 +96,13 @@ func (f *fetching) benchmark(b *testing.B) {
 	for name, runs := range map[string][]run{"": f.ours, "-crane": f.theirs} {
 		b.ReportMetric(median(collect(runs, func(r run) float64 { return r.Seconds })), "s"+name)
 		b.ReportMetric(median(collect(runs, func(r run) float64 { return r.CPU })), "s-cpu"+name)
-		b.ReportMetric(slices.Max(collect(runs, func(r run) float64 { return float64(r.Peak) / (1 << 20) })), "MiB-peak"+name)
-		b.ReportMetric(slices.Max(collect(runs, func(r run) float64 { return float64(r.sent) / (1 << 20) })), "MiB-sent"+name)
+		b.ReportMetric(slices.Max(collect(runs, run.peak)), "MiB-peak"+name)
+		b.ReportMetric(slices.Max(collect(runs, func(r run) float64 { return float64(r.sent) / mib })), "MiB-sent"+name)
 	}
-	b.ReportMetric(float64(f.files.bytes())/(1<<10), "KiB-on-disk") // check would have found more
+	b.ReportMetric(float64(f.files.bytes())/(1<<10), "KiB-on-disk") // measure would have found more
+	if peak := slices.Max(collect(f.ours, run.peak)); peak > maxPeak {
+		b.Errorf("took %.1f MiB of memory, more than %d", peak, maxPeak)
+	}
 }
 
 func (f *fetching) fetch(b *testing.B) {
