@@ -4,6 +4,7 @@
 package migrate
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -365,5 +366,33 @@ func TestManyFiles(t *testing.T) {
 	mustSucceed(t, again)
 	if again.CurrentVersion != "0299" || len(again.Applied) != 0 {
 		t.Errorf("result is %+v", again)
+	}
+}
+
+// A run that is told to end while it waits for another try says that, and leaves the database's words in the history.
+func TestInterruptedBetweenTries(t *testing.T) {
+	db := server.NewDatabase(t)
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);"})
+	mustSucceed(t, migrateTo(t, dir, db))
+	holder := postgres.Connect(t, db)
+	if _, err := holder.Exec(t.Context(), "BEGIN; LOCK TABLE a"); err != nil {
+		t.Fatal(err)
+	}
+	migrations.Write(t, dir, files{"2.sql": none + "ALTER TABLE a ADD COLUMN j int;"})
+	for class, o := range map[v1alpha1.FailureClass]Options{v1alpha1.Interrupted: {}, v1alpha1.DeadlineExceeded: {Deadline: time.Second}} {
+		t.Run(string(class), func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			out := newOutput()
+			o.Dir, o.URL, o.StatementLockTimeout, o.retryPause, o.Log = dir, db, 20*time.Millisecond, time.Hour, slog.New(slog.NewJSONHandler(out, nil))
+			done := make(chan *v1alpha1.MigrationStatus, 1)
+			go func() { done <- migrateWith(ctx, t, o) }()
+			out.await(t, `"retry":1`)
+			if class == v1alpha1.Interrupted {
+				cancel()
+			}
+			mustFail(t, <-done, class)
+			mustContain(t, query(t, db, lastRow), "lock timeout")
+		})
 	}
 }

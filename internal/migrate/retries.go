@@ -36,8 +36,16 @@ func (r *retries) do(ctx context.Context, what string, again func(error) bool, t
 		r.log.Warn("a lock could not be had in time; trying again", "what", what, "retry", *r.count, "of", maxLockRetries, "waitSeconds", wait.Seconds(), "error", err.Error())
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return &cutShort{err, ctx.Err()}
 		case <-time.After(wait):
 		}
 	}
 }
+
+// cutShort is the error of a try that no other followed, because the run was told to end: the history gets the database's words, and the result the reason.
+type cutShort struct {
+	error
+	cause error
+}
+
+func (c *cutShort) Unwrap() error { return c.cause }
