@@ -95,7 +95,7 @@ func midway(happens func(*migration)) func(*migration) {
 // ofOnePod are those that leave other migrations alone, so that they can happen at once.
 var ofOnePod = map[string]disturbance{
 	"runner killed": {
-		happens:  midway(func(m *migration) { m.killContainer(m.pod(), upgrade.MigrateContainer) }),
+		happens:  midway(func(m *migration) { m.KillContainer(m.t, m.pod(), upgrade.MigrateContainer) }),
 		failures: []string{v1alpha1.ReasonInterrupted}, lostRuns: 1,
 	},
 	"runner out of memory": outOfMemory,
@@ -124,7 +124,7 @@ var ofOnePod = map[string]disturbance{
 // ofTheCluster are those that everybody notices.
 var ofTheCluster = map[string]disturbance{
 	"leader deleted by force": {happens: midway(func(m *migration) { m.deleteByForce(stage.Namespace, m.leader().Name); m.finish() })},
-	"leader killed":           {happens: midway(func(m *migration) { m.killContainer(m.leader(), "manager"); m.finish() })},
+	"leader killed":           {happens: midway(func(m *migration) { m.KillContainer(m.t, m.leader(), "manager"); m.finish() })},
 	"both managers deleted":   {happens: midway(func(m *migration) { m.deleteManagers(); m.finish() })},
 
 	"API server away while it ends":         {happens: midway(endsWithout(cluster.APIServer))},

@@ -184,9 +184,9 @@ func (m *migration) apocalypse() {
 	runner, managers := m.pod(), m.managers()
 	everything := []cluster.Component{cluster.Etcd, cluster.APIServer, cluster.Containerd, cluster.ControllerManager, cluster.Scheduler, cluster.Kubelet}
 	m.kill(cluster.Kubelet, cluster.ControllerManager, cluster.APIServer)
-	m.killContainer(runner, upgrade.MigrateContainer)
+	m.KillContainer(m.t, runner, upgrade.MigrateContainer)
 	for _, manager := range managers {
-		m.killContainer(&manager, "manager")
+		m.KillContainer(m.t, &manager, "manager")
 	}
 	m.kill(everything...)
 	m.open()

@@ -8,7 +8,6 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -24,42 +23,15 @@ import (
 	"github.com/subganapathy/automatic-db-upgrades/tests/stage"
 )
 
-// killContainer kills the first process of a container, and with it all of them. What is in its volumes stays.
-func (m *migration) killContainer(pod *corev1.Pod, container string) {
-	m.t.Helper()
-	m.must(m.containerd("tasks", "kill", "--signal=SIGKILL", m.containerID(pod, container)))
-}
-
-// containerID is that of a container that has been started.
-func (m *migration) containerID(pod *corev1.Pod, container string) string {
-	m.t.Helper()
-	for _, status := range pod.Status.ContainerStatuses {
-		if id, ok := strings.CutPrefix(status.ContainerID, "containerd://"); ok && status.Name == container {
-			return id
-		}
-	}
-	m.t.Fatalf("container %s of pod %s has not been started", container, pod.Name)
-	return ""
-}
-
-// containerd asks the node's containerd, of which the API server knows nothing.
-func (m *migration) containerd(args ...string) (string, error) {
-	ctr, err := filepath.Abs(filepath.Join(stage.Root(), "bin/cluster/ctr"))
-	if err != nil {
-		return "", err
-	}
-	return m.Exec(m.t.Context(), append([]string{ctr, "--namespace=k8s.io"}, args...)...)
-}
-
 // deleteMigration deletes the pod that migrates by force, which the API server forgets at once, and waits until its kubelet has ended the runner: it
 // asks first, and kills seconds later.
 func (m *migration) deleteMigration() {
 	m.t.Helper()
 	pod := m.pod()
-	id := m.containerID(pod, upgrade.MigrateContainer)
+	id := stage.ContainerID(m.t, pod, upgrade.MigrateContainer)
 	m.deleteByForce(m.Namespace, pod.Name)
 	err := wait.PollUntilContextTimeout(m.t.Context(), pollInterval, podTimeout, true, func(context.Context) (bool, error) {
-		running, err := m.containerd("tasks", "list", "--quiet")
+		running, err := m.Containerd(m.t.Context(), "tasks", "list", "--quiet")
 		return !strings.Contains(running, id), err
 	})
 	if err != nil {
@@ -89,7 +61,7 @@ func (m *migration) killPostgres() {
 	if err := m.Client.List(m.t.Context(), &pods, client.InNamespace(m.Namespace), client.MatchingLabels{"app": "postgres"}); err != nil {
 		m.t.Fatal(err)
 	}
-	m.killContainer(&pods.Items[0], "postgres")
+	m.KillContainer(m.t, &pods.Items[0], "postgres")
 }
 
 // cutNetwork drops every packet from and to the migration's pod for a while.
@@ -149,7 +121,7 @@ func inDoubt(t *testing.T, team *stage.Team) {
 	m.files["2_gate.sql"] = "-- atlas:txmode none\n\nSELECT enter('2');\nSELECT pg_advisory_xact_lock_shared(1);\n"
 	m.start()
 	m.atGate()
-	m.killContainer(m.pod(), upgrade.MigrateContainer)
+	m.KillContainer(m.t, m.pod(), upgrade.MigrateContainer)
 	m.fails(1, v1alpha1.ReasonInterrupted)
 	m.open()
 	obj := m.Ready(t, m.name, v1alpha1.ReasonInDoubt)

@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"context"
 	"net"
 	"net/url"
 	"slices"
@@ -51,7 +52,7 @@ var _ = ginkgo.Describe("Each fault", ginkgo.Ordered, ginkgo.ContinueOnFailure, 
 	quick := slices.Concat(imageFaults(), databaseFaults(), runFaults(), pendingFaults())
 	slow := slices.Concat(refusals(), schedulerFaults(), kubeletFaults())
 	ginkgo.BeforeAll(func() {
-		g := newGround()
+		g := newGround("faults")
 		for _, f := range slices.Concat(slow, quick) {
 			f.begin(g)
 		}
@@ -143,9 +144,9 @@ type ground struct {
 	here string
 }
 
-func newGround() *ground {
+func newGround(prefix string) *ground {
 	tb := ginkgo.GinkgoTB()
-	team := newTeam("faults")
+	team := newTeam(prefix)
 	conn, err := net.Dial("udp", team.Cluster.Push) // sends nothing
 	if err != nil {
 		tb.Fatal(err)
@@ -270,16 +271,24 @@ func (s *site) setImage(image string) {
 // query is the one value that a query in the site's database gives.
 func (s *site) query(sql string) string {
 	tb := ginkgo.GinkgoTB()
-	config := s.server.DB(tb).Config()
-	config.Database = s.name
-	conn, err := pgx.ConnectConfig(tb.Context(), config)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	conn := s.connect()
 	defer conn.Close(tb.Context())
 	var value string
 	if err := conn.QueryRow(tb.Context(), sql).Scan(&value); err != nil {
 		tb.Fatalf("%s: %v", sql, err)
 	}
 	return value
+}
+
+// connect connects to the site's database until the spec ends.
+func (s *site) connect() *pgx.Conn {
+	tb := ginkgo.GinkgoTB()
+	config := s.server.DB(tb).Config()
+	config.Database = s.name
+	conn, err := pgx.ConnectConfig(tb.Context(), config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ginkgo.DeferCleanup(func(ctx context.Context) { _ = conn.Close(ctx) })
+	return conn
 }

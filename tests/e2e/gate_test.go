@@ -39,13 +39,19 @@ func closeGate(tb testing.TB, team *stage.Team) *gate {
 // reached waits until somebody waits in front of the gate.
 func (g *gate) reached(tb testing.TB) {
 	tb.Helper()
+	await(tb, g.conn, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted)")
+}
+
+// await asks the database until it says yes.
+func await(tb testing.TB, conn *pgx.Conn, sql string) {
+	tb.Helper()
 	err := wait.PollUntilContextTimeout(tb.Context(), 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
-		var waiting bool
-		row := g.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted)")
-		return waiting, row.Scan(&waiting)
+		var yes bool
+		err := conn.QueryRow(ctx, sql).Scan(&yes)
+		return yes, err
 	})
 	if err != nil {
-		tb.Fatalf("nobody came to the gate: %v", err)
+		tb.Fatalf("await %s: %v", sql, err)
 	}
 }
 

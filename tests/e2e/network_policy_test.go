@@ -6,6 +6,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -82,8 +83,9 @@ var _ = ginkgo.It("The sample's network policy lets a migration reach its regist
 	team.Ready(t, "app", v1alpha1.ReasonImagePullFailed)
 })
 
+// retry asks for another attempt after the present one.
 func retry(d *v1alpha1.DBUpgrade) {
-	metav1.SetMetaDataAnnotation(&d.ObjectMeta, v1alpha1.AnnotationRetry, "now")
+	metav1.SetMetaDataAnnotation(&d.ObjectMeta, v1alpha1.AnnotationRetry, fmt.Sprint("after ", d.Status.Attempt.Number))
 }
 
 // samplePolicy is the sample, with the addresses and labels of the local cluster.

@@ -59,11 +59,11 @@ func pushApps(tb testing.TB, s *stage.Stage) {
 	}
 }
 
-// newTeam is a team of one spec. Should that fail, its report shows what was in the namespace, and what the operator said.
-func newTeam(prefix string) *stage.Team {
-	tb := ginkgo.GinkgoTB()
-	tb.Helper()
-	team := on.NewTeam(tb, prefix)
+// newTeam is a team of one spec, with a PostgreSQL.
+func newTeam(prefix string) *stage.Team { return reported(on.NewTeam(ginkgo.GinkgoTB(), prefix)) }
+
+// reported has the report of a spec that fails show what was in the team's namespace, and what the operator said.
+func reported(team *stage.Team) *stage.Team {
 	ginkgo.DeferCleanup(func(ctx context.Context) {
 		if !ginkgo.CurrentSpecReport().Failed() {
 			return

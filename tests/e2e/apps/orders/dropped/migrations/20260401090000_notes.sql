@@ -1,0 +1,3 @@
+CREATE TABLE notes (order_id bigint REFERENCES orders, text text NOT NULL);
+ALTER TABLE orders
+  DROP COLUMN total;
