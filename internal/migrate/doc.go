@@ -14,7 +14,8 @@
 //  6. Execute each: in a transaction that also holds its row of the history, or statement by statement.
 //
 // Where a statement and the row that counts it cannot commit together, the row says before that the statement was started; the row's next version,
-// written after it, does not. A row that still says so was left by a run that was cut off, and only a person can tell whether the statement took effect.
+// written after it, does not. A row that still says so was left by a run that was cut off, or by a
+// procedure that was, of which a part may stay; only a person can tell whether the statement took effect.
 //
 // What cannot have a lock of the database in time is tried again, the transaction as a whole or else the statement, unless that would leave something behind.
 //

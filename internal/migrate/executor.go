@@ -80,7 +80,7 @@ func (e *executor) apply(ctx context.Context, f *directory.File) (int, error) {
 	execute := e.execute
 	if e.txMode != v1alpha1.TxModeAll && e.inTransaction(f) {
 		execute = func(ctx context.Context, f *directory.File) error {
-			return e.retries.do(ctx, f.Name(), isLockTimeout, func() error {
+			return e.retries.do(ctx, f.Name(), e.rolledBack, func() error {
 				return e.transact(ctx, func() error { return e.execute(ctx, f) })
 			})
 		}
@@ -119,7 +119,10 @@ func (e *executor) transact(ctx context.Context, do func() error) error {
 		err = e.history.flush(settled)
 	}
 	if err == nil {
-		return at("commit", e.commit(settled))
+		err = at("commit", e.commit(settled))
+	}
+	if err == nil {
+		return nil
 	}
 	e.history.drop()
 	if failed := e.rollback(settled); failed != nil {
@@ -154,6 +157,9 @@ func (e *executor) alone(ctx context.Context, query string) error {
 		}
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	open := newDoubt(e.number)
 	if err := e.history.mark(ctx, e.file.Version(), open, query); err != nil {
 		return err
@@ -166,6 +172,8 @@ func (e *executor) alone(ctx context.Context, query string) error {
 		f := open.failure("the connection was lost", query)
 		f.Failure.Error += "; the error: " + err.Error()
 		return f
+	case procedural.MatchString(query) && failureOf(ctx, err, e.session).Class != v1alpha1.StatementFailed: // which is final; others are tried again
+		return &doubtError{open, open.failure(failureOf(ctx, err, e.session).Error, query)}
 	case repeatable(query)(err):
 		return e.unmarked(ctx, err)
 	default:
@@ -204,6 +212,8 @@ func (e *executor) perform(ctx context.Context, query string) error {
 // checkLeftover fails where a statement succeeded and left something invalid, as CREATE INDEX CONCURRENTLY IF NOT EXISTS does with what an earlier try has
 // left.
 func (e *executor) checkLeftover(ctx context.Context, query string) error {
+	ctx, cancel := settle(ctx) // the statement was executed, and has to be counted
+	defer cancel()
 	left, err := e.leftover(ctx, query, false)
 	if err == nil && left != "" {
 		err = result.Errorf(v1alpha1.StatementFailed, "the statement was executed, but it did not do its work: %s", left)
@@ -231,6 +241,9 @@ func isLockTimeout(err error) bool {
 	db, ok := explain(err)
 	return ok && db.class == v1alpha1.LockTimeout
 }
+
+// rolledBack is isLockTimeout for transactions, of which nothing may be left: beginning another one can commit it.
+func (e *executor) rolledBack(err error) bool { return e.txStatus() == txIdle && isLockTimeout(err) }
 
 // repeatable is isLockTimeout for statements that leave nothing behind where they fail.
 func repeatable(query string) func(error) bool {

@@ -197,6 +197,15 @@ func (m *migration) read() error {
 			return result.Errorf(v1alpha1.IntegrityFailed, "apply.%s is %q, and the directory has no such version; its last one is %q", name, version, m.dir.Last())
 		}
 	}
+	if m.Baseline == "" {
+		return nil
+	}
+	if m.AllowDirty {
+		return result.Errorf(v1alpha1.IntegrityFailed, "apply.baseline (--baseline) and apply.allowDirty (--allow-dirty) exclude each other: the first says where to begin, the second that it is at the first file")
+	}
+	if f, _ := m.dir.File(m.Baseline); f.IsCheckpoint() {
+		return result.Errorf(v1alpha1.IntegrityFailed, "apply.baseline (--baseline) is %q, which is a checkpoint, and those are for empty databases: name the version before it", m.Baseline)
+	}
 	return nil
 }
 
@@ -277,7 +286,7 @@ func (m *migration) resolve(ctx context.Context) error {
 	if m.Resolve == (Resolution{}) || m.Plan {
 		return nil
 	}
-	resolved, err := m.history.resolve(ctx, m.Resolve)
+	resolved, err := m.history.resolve(ctx, m.dir, m.Resolve)
 	if err != nil {
 		return err
 	}
@@ -398,7 +407,7 @@ func (m *migration) apply(ctx context.Context, files []*directory.File) error {
 	if m.TxMode != v1alpha1.TxModeAll {
 		return m.each(ctx, files)
 	}
-	return m.exec.retries.do(ctx, "the whole run", isLockTimeout, func() error {
+	return m.exec.retries.do(ctx, "the whole run", m.exec.rolledBack, func() error {
 		before := m.status.DeepCopy()
 		err := m.exec.transact(ctx, func() error { return m.each(ctx, files) })
 		if err != nil { // nothing of it is there

@@ -4,6 +4,7 @@
 package migrate
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -515,7 +517,8 @@ func failsUnconnected(t *testing.T, dir, file string, words ...string) {
 }
 
 func TestNotExecutable(t *testing.T) {
-	for _, stmt := range []string{"BEGIN", "commit;", "-- why\nROLLBACK;", "END;", "START  TRANSACTION;", "ROLLBACK AND CHAIN;", "COPY a FROM STDIN;", "copy a (i)\nfrom stdin with (format csv);"} {
+	for _, stmt := range []string{"BEGIN", "commit;", "-- why\nROLLBACK;", "END;", "START  TRANSACTION;", "ROLLBACK AND CHAIN;", "COPY a FROM STDIN;", "copy a (i)\nfrom stdin with (format csv);",
+		"DISCARD ALL;", "SELECT pg_advisory_unlock_all();"} {
 		for _, head := range []string{"", none} {
 			t.Run(head+stmt, func(t *testing.T) {
 				db := server.NewDatabase(t)
@@ -673,6 +676,7 @@ func TestUnreachable(t *testing.T) {
 		"no such database":  {(&url.URL{Scheme: right.Scheme, User: right.User, Host: right.Host, Path: "/missing", RawQuery: "sslmode=disable"}).String(), "3D000", `database "missing" does not exist`},
 		"nobody listens":    {with(func(u *url.URL) { u.Host = closed.Addr().String() }), "", "refused"},
 		"nobody answers":    {with(func(u *url.URL) { u.Host = silent.Addr().String(); u.RawQuery += "&connect_timeout=1" }), "", "timeout"},
+		"a silent MySQL":    {"mysql://u:" + url.QueryEscape(marker) + "@" + silent.Addr().String() + "/x?timeout=1s", "", "did not answer"},
 		"no such host":      {with(func(u *url.URL) { u.Host = "db.invalid" }), "", "db.invalid"},
 		"password as query": {"postgres://postgres@" + db.Host + "/x?sslmode=disable&password=" + url.QueryEscape(marker), "28P01", "password authentication failed"},
 	}
@@ -805,5 +809,59 @@ func TestClassOfState(t *testing.T) {
 		if got := classOfState(code); got != want {
 			t.Errorf("%s is %s, want %s", code, got, want)
 		}
+	}
+}
+
+// onLine does something when a line with a text is logged for the first time.
+type onLine struct {
+	*output
+	text string
+	once sync.Once
+	do   func()
+}
+
+func (o *onLine) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(o.text)) {
+		o.once.Do(o.do)
+	}
+	return o.output.Write(p)
+}
+
+// A statement that was executed is counted, though the run is told to end before the database was asked what it has left.
+func TestCancelledBehindConcurrently(t *testing.T) {
+	db := server.NewDatabase(t)
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);", "2.sql": none + "CREATE INDEX CONCURRENTLY a_i ON a (i);\nSELECT 1;"})
+	mustSucceed(t, migrateWith(t.Context(), t, Options{Dir: dir, URL: db, ToVersion: "1"}))
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &onLine{output: newOutput(), text: "statement executed", do: cancel}
+	mustFail(t, migrateWith(ctx, t, Options{Dir: dir, URL: db, Log: slog.New(slog.NewJSONHandler(out, nil))}), v1alpha1.Interrupted)
+	got := migrateTo(t, dir, db)
+	mustSucceed(t, got)
+	if got.Applied[0].Statements != 1 {
+		t.Errorf("result is %+v", got)
+	}
+}
+
+// A procedure that commits may have done a part of its work: a run that was told to end is tried again, and must not call it again by itself.
+func TestInterruptedProcedure(t *testing.T) {
+	db := server.NewDatabase(t)
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE log (i int);\n" +
+		"CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO log VALUES (1); COMMIT; PERFORM pg_sleep(60); END $$;"})
+	mustSucceed(t, migrateTo(t, dir, db))
+	migrations.Write(t, dir, files{"2.sql": none + "CALL p();"})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan *v1alpha1.MigrationStatus, 1)
+	go func() { done <- migrateWith(ctx, t, Options{Dir: dir, URL: db}) }()
+	postgres.Await(t, db, "SELECT count(*) > 0 FROM log")
+	cancel()
+	f := mustFail(t, <-done, v1alpha1.InDoubt)
+	mustContain(t, f.Error, "told to end", "CALL p()")
+	id := doubtID(t, f.Error)
+	if again := mustFail(t, migrateTo(t, dir, db), v1alpha1.InDoubt); doubtID(t, again.Error) != id {
+		t.Errorf("the doubt is another one: %+v", again)
+	}
+	mustSucceed(t, migrateWith(t.Context(), t, Options{Dir: dir, URL: db, Resolve: Resolution{ID: id, Skip: true}}))
+	if n := query(t, db, "SELECT count(*) FROM log"); n != "1" {
+		t.Errorf("%s rows", n)
 	}
 }

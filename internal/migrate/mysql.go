@@ -31,6 +31,7 @@ type mysqlSession struct {
 	db   *sql.DB
 	conn *sql.Conn
 	id   int64 // by which the server knows it
+	fold bool  // the server takes names of databases as the same in upper and lower case
 	// killer is a second session, which cancels what the first one does. It is opened at once: a token that lets us in may not live long.
 	killer *sql.Conn
 	// settings are what reset executes.
@@ -38,6 +39,8 @@ type mysqlSession struct {
 	limits   limits
 	status   byte
 	dead     bool
+	// touched says that a statement, say a procedure, may have left a transaction open, or have turned autocommit off.
+	touched bool
 }
 
 func connectMySQL(ctx context.Context, config *mysql.Config, l limits) (*mysqlSession, error) {
@@ -47,12 +50,19 @@ func connectMySQL(ctx context.Context, config *mysql.Config, l limits) (*mysqlSe
 	}
 	s := &mysqlSession{db: sql.OpenDB(connector), limits: l, status: txIdle}
 	s.db.SetMaxOpenConns(2)
-	if err := s.open(ctx, config.DBName); err != nil {
+	greeting, cancel := context.WithTimeoutCause(ctx, config.Timeout, errSilent) // the driver's own limit ends with the dialling
+	defer cancel()
+	if err := s.open(greeting, config.DBName); err != nil {
 		_ = s.db.Close()
+		if greeting.Err() != nil && ctx.Err() == nil {
+			err = context.Cause(greeting)
+		}
 		return nil, err
 	}
 	return s, nil
 }
+
+var errSilent = errors.New("the server did not answer in time")
 
 func (s *mysqlSession) open(ctx context.Context, database string) error {
 	var err error
@@ -62,12 +72,19 @@ func (s *mysqlSession) open(ctx context.Context, database string) error {
 	if s.killer, err = s.db.Conn(ctx); err != nil {
 		return err
 	}
-	for _, conn := range []*sql.Conn{s.conn, s.killer} { // neither is closed for being idle while the other one works for hours
+	var servers [2]string
+	for i, conn := range []*sql.Conn{s.conn, s.killer} { // neither is closed for being idle while the other one works for hours
 		if _, err := conn.ExecContext(ctx, "SET SESSION wait_timeout = 2147483"); err != nil {
 			return err
 		}
+		if err := conn.QueryRowContext(ctx, "SELECT CONCAT_WS(':', @@hostname, @@port, @@server_id)").Scan(&servers[i]); err != nil {
+			return err
+		}
 	}
-	if err := s.conn.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&s.id); err != nil {
+	if servers[0] != servers[1] { // the killer would kill a stranger's statement
+		return result.Errorf(v1alpha1.DatabaseUnreachable, "the host of the database URL stands for several servers: the lock that keeps other runs out is that of one; let DATABASE_URL name one")
+	}
+	if err := s.conn.QueryRowContext(ctx, "SELECT CONNECTION_ID(), @@lower_case_table_names <> 0").Scan(&s.id, &s.fold); err != nil {
 		return err
 	}
 	if database != "" {
@@ -92,7 +109,7 @@ func (s *mysqlSession) variables(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer rows.Close()
-	var all []string
+	all := []string{"SESSION autocommit = 1", "SESSION completion_type = 'NO_CHAIN'"} // whatever the server or the URL says: rows are committed as they are written
 	for rows.Next() {
 		var name, value string
 		if err := rows.Scan(&name, &value); err != nil {
@@ -121,6 +138,17 @@ func (s *mysqlSession) close() {
 
 // statement has a timer of ours, since MySQL has one for queries only.
 func (s *mysqlSession) statement(ctx context.Context, query string) error {
+	s.touched = s.touched || !s.transactional(query) && !ddl.MatchString(query)
+	err := s.limited(ctx, query)
+	if err != nil && s.touched && s.status == txIdle && !s.dead {
+		settled, cancel := settle(ctx)
+		defer cancel()
+		_ = s.exec(settled, "ROLLBACK") // where that fails, so does what comes next
+	}
+	return err
+}
+
+func (s *mysqlSession) limited(ctx context.Context, query string) error {
 	limit := s.limits.statementTimeout
 	if limit == 0 {
 		return s.exec(ctx, query)
@@ -144,8 +172,13 @@ func (s *mysqlSession) exec(ctx context.Context, query string, args ...any) erro
 	return err
 }
 
+// record commits, with the row, what a statement may have left open.
 func (s *mysqlSession) record(ctx context.Context, query string, args ...any) error {
-	return s.exec(ctx, query, args...)
+	err := s.exec(ctx, query, args...)
+	if err == nil && s.touched && s.status == txIdle {
+		err = s.exec(ctx, "COMMIT")
+	}
+	return err
 }
 
 func (s *mysqlSession) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
@@ -197,6 +230,7 @@ func (s *mysqlSession) kill(done <-chan struct{}, abandon func()) {
 }
 
 func (s *mysqlSession) reset(ctx context.Context) error {
+	s.touched = false
 	for _, set := range s.settings {
 		if err := s.exec(ctx, set); err != nil {
 			return err
@@ -210,6 +244,11 @@ func (s *mysqlSession) readOnly(ctx context.Context) error {
 }
 
 func (s *mysqlSession) begin(ctx context.Context) error {
+	if s.touched { // doing so later, in the transaction, would commit it
+		if err := s.exec(ctx, "SET SESSION autocommit = 1"); err != nil {
+			return err
+		}
+	}
 	return s.tx(ctx, "START TRANSACTION", txOpen)
 }
 func (s *mysqlSession) commit(ctx context.Context) error   { return s.tx(ctx, "COMMIT", txIdle) }
@@ -230,10 +269,13 @@ func (s *mysqlSession) lost() bool { return s.dead }
 // dml are the statements that neither commit by themselves nor can do so through what they call. A procedure can.
 var dml = regexp.MustCompile(`(?i)^\s*(INSERT|UPDATE|DELETE|REPLACE|SELECT|WITH|VALUES|DO)\b`)
 
+// ddl are statements that leave no transaction open.
+var ddl = regexp.MustCompile(`(?i)^\s*(?:CREATE|ALTER|DROP|RENAME|TRUNCATE|GRANT|REVOKE)\b`)
+
 // settings of the session are none of a transaction, but harmless in one, unless they end it.
 var (
 	setting   = regexp.MustCompile(`(?i)^\s*SET\b`)
-	committer = regexp.MustCompile(`(?i)\b(AUTOCOMMIT|PASSWORD|ROLE|GLOBAL|PERSIST|PERSIST_ONLY)\b`)
+	committer = regexp.MustCompile(`(?i)\b(AUTOCOMMIT|STATEMENT|PASSWORD|ROLE|GLOBAL|PERSIST|PERSIST_ONLY)\b`)
 )
 
 // transactional is false for all statements that it does not know: at worst one of them is taken to be in doubt that is not.
@@ -270,7 +312,7 @@ func (s *mysqlSession) leftover(context.Context, string, bool) (string, error) {
 func (s *mysqlSession) foreign(ctx context.Context, schema, historySchema string) (string, error) {
 	rows, err := s.query(ctx, `
 		SELECT CONCAT('found table "', table_name, '" in database "', table_schema, '"') FROM information_schema.tables
-		WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys', 'innodb')
+		WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys', 'innodb')
 			AND (? = '' OR table_schema = ?) AND NOT (table_schema = ? AND table_name = ?)
 		UNION ALL
 		SELECT CONCAT('found database "', schema_name, '"') FROM information_schema.schemata
@@ -323,6 +365,7 @@ func (s *mysqlSession) words() historyWords {
 		quote: quoteMySQL,
 		find: `SELECT DISTINCT table_schema FROM information_schema.tables
 			WHERE table_name = ? AND table_type = 'BASE TABLE' AND table_schema IN (?, ?)`,
+		fold:         s.fold,
 		schemaExists: "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = ?",
 		createSchema: "CREATE DATABASE ",
 		columns: "(" +

@@ -6,7 +6,10 @@ package migrate
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -309,7 +312,7 @@ func TestMySQLTransactional(t *testing.T) {
 		"INSERT INTO a VALUES (1)": true, "-- why\nupdate a set i = 1": true, "/* c */ DELETE FROM a": true, "# c\nREPLACE INTO a VALUES (1)": true,
 		"WITH x AS (SELECT 1) SELECT * FROM x": true, "SET @a = 1": true, "SET NAMES utf8mb4": true,
 		"CREATE TABLE a (i int)": false, "ALTER TABLE a ADD j int": false, "TRUNCATE a": false, "CALL p()": false, "GRANT ALL ON *.* TO u": false,
-		"/*!50000 CREATE TABLE a (i int) */": false, "/*M! INSERT INTO a VALUES (1) */": false, "SET PASSWORD = 'x'": false, "set global x = 1": false, "OPTIMIZE TABLE a": false, "": false,
+		"/*!50000 CREATE TABLE a (i int) */": false, "/*M! INSERT INTO a VALUES (1) */": false, "SET PASSWORD = 'x'": false, "set global x = 1": false, "SET STATEMENT max_statement_time = 1 FOR DROP TABLE a": false, "OPTIMIZE TABLE a": false, "": false,
 	} {
 		if got := s.transactional(stmt); got != want {
 			t.Errorf("%q is %v", stmt, got)
@@ -318,7 +321,7 @@ func TestMySQLTransactional(t *testing.T) {
 }
 
 func TestMySQLNotExecutable(t *testing.T) {
-	for _, stmt := range []string{"BEGIN", "START TRANSACTION", "commit", "ROLLBACK", "SET autocommit = 0", "SET SESSION foo = 1, @@autocommit = 1", "LOCK TABLES a WRITE", "XA START 'x'", "LOAD DATA LOCAL INFILE 'x' INTO TABLE a"} {
+	for _, stmt := range []string{"BEGIN", "START TRANSACTION", "commit", "ROLLBACK", "SET autocommit = 0", "SET\nautocommit = 0", "SET completion_type = 1", "DO RELEASE_ALL_LOCKS()", "SET SESSION foo = 1, @@autocommit = 1", "LOCK TABLES a WRITE", "XA START 'x'", "LOAD DATA LOCAL INFILE 'x' INTO TABLE a"} {
 		t.Run(stmt, func(t *testing.T) {
 			db := maria.NewDatabase(t)
 			dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);", "2.sql": stmt + ";"})
@@ -331,4 +334,154 @@ func TestMySQLNotExecutable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A part of a procedure may stay: nobody but a person says whether it is called again.
+func TestMySQLProcedureIsNotCalledAgain(t *testing.T) {
+	db := maria.NewDatabase(t)
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE log (i int);\nCREATE TABLE a (i int);\nINSERT INTO a VALUES (1);\n" +
+		"DELIMITER //\nCREATE PROCEDURE p() BEGIN INSERT INTO log VALUES (1); UPDATE a SET i = 2; END//\nDELIMITER ;"})
+	mustSucceed(t, migrateTo(t, dir, db))
+	migrations.Write(t, dir, files{"2.sql": "CALL p();\nINSERT INTO a VALUES (3);"})
+	tx, err := mariadb.Connect(t, db).BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(t.Context(), "SELECT * FROM a FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	got := migrateWith(t.Context(), t, Options{Dir: dir, URL: db, StatementLockTimeout: time.Second})
+	id := doubtID(t, mustFail(t, got, v1alpha1.InDoubt).Error)
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if again := mustFail(t, migrateTo(t, dir, db), v1alpha1.InDoubt); doubtID(t, again.Error) != id {
+		t.Errorf("the doubt is another one: %+v", again)
+	}
+	mustSucceed(t, migrateWith(t.Context(), t, Options{Dir: dir, URL: db, Resolve: Resolution{ID: id, Skip: true}}))
+	if r := mysqlQuery(t, db, "SELECT CONCAT((SELECT COUNT(*) FROM log), ':', GROUP_CONCAT(i ORDER BY i)) FROM a"); r != "1:1,3" || got.LockRetries != 0 {
+		t.Errorf("rows are %q after %d retries", r, got.LockRetries)
+	}
+}
+
+// SET STATEMENT … FOR commits if what it holds does.
+func TestMySQLSetStatement(t *testing.T) {
+	db := maria.NewDatabase(t)
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);",
+		"2.sql": "INSERT INTO a VALUES (1);\nSET STATEMENT lock_wait_timeout = 5 FOR ALTER TABLE a ADD COLUMN j int;\nINSERT INTO nowhere VALUES (1);"})
+	mustFail(t, migrateTo(t, dir, db), v1alpha1.StatementFailed)
+	migrations.Write(t, dir, files{"2.sql": "INSERT INTO a VALUES (1);\nSET STATEMENT lock_wait_timeout = 5 FOR ALTER TABLE a ADD COLUMN j int;\nINSERT INTO a VALUES (2, 2);"})
+	mustSucceed(t, migrateTo(t, dir, db))
+	if r := mysqlQuery(t, db, "SELECT GROUP_CONCAT(i ORDER BY i) FROM a"); r != "1,2" {
+		t.Errorf("rows are %q", r)
+	}
+}
+
+// TestMySQLOpenTransactions: what is told to be applied is committed, and nothing else, whatever becomes of autocommit.
+func TestMySQLOpenTransactions(t *testing.T) {
+	for name, c := range map[string]struct{ parameter, body, rows string }{
+		"server without autocommit":       {"autocommit=0", "INSERT INTO a VALUES (7);", "7"},
+		"chained transactions":            {"completion_type=1", "INSERT INTO a VALUES (7);", "7"},
+		"procedure that leaves one open":  {"", "START TRANSACTION; INSERT INTO a VALUES (7);", "7"},
+		"procedure that turns it off":     {"", "SET autocommit = 0; INSERT INTO a VALUES (7);", "7"},
+		"procedure that fails within one": {"", "START TRANSACTION; INSERT INTO a VALUES (7); INSERT INTO a VALUES (7);", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plain := maria.NewDatabase(t)
+			u := mustParse(t, plain)
+			u.RawQuery = c.parameter
+			db := u.String()
+			dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int PRIMARY KEY);\nDELIMITER //\nCREATE PROCEDURE p() BEGIN " + c.body + " END//\nDELIMITER ;\nCALL p();"})
+			got := migrateTo(t, dir, db)
+			if failed := got.Failure != nil; failed != (c.rows == "") {
+				t.Errorf("result is %+v", got)
+			}
+			if r := mysqlQuery(t, plain, "SELECT COALESCE(GROUP_CONCAT(i), '') FROM a"); r != c.rows {
+				t.Errorf("rows are %q, want %q", r, c.rows)
+			}
+			if c.rows == "" {
+				return
+			}
+			if again := migrateTo(t, dir, db); again.Failure != nil || len(again.Applied) != 0 {
+				t.Errorf("second run: %+v", again)
+			}
+			migrations.Write(t, dir, files{"2.sql": "INSERT INTO a VALUES (1);\nINSERT INTO a VALUES (1);"})
+			mustFail(t, migrateTo(t, dir, db), v1alpha1.StatementFailed)
+			if r := mysqlQuery(t, plain, "SELECT GROUP_CONCAT(i) FROM a"); r != c.rows {
+				t.Errorf("rows are %q after a file that was rolled back", r)
+			}
+		})
+	}
+}
+
+// A file that was corrected while a doubt was open may have more statements than its row knows.
+func TestMySQLSkipInALongerFile(t *testing.T) {
+	db := maria.NewDatabase(t)
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);\nCREATE TABLE b (i int);"})
+	mustSucceed(t, migrateTo(t, dir, db))
+	mariadb.Exec(t, db, "UPDATE atlas_schema_revisions SET applied = 1, error = '"+doubt{"ABCDEFGH", 2}.String()+"'")
+	migrations.Write(t, dir, files{"1.sql": "CREATE TABLE a (i int);\nCREATE TABLE b (i int);\nCREATE TABLE c (i int);"})
+	got := migrateWith(t.Context(), t, Options{Dir: dir, URL: db, Resolve: Resolution{ID: "ABCDEFGH", Skip: true}})
+	mustSucceed(t, got)
+	if len(got.Applied) != 1 || got.Applied[0].Statements != 1 {
+		t.Errorf("result is %+v", got)
+	}
+	if row := mysqlQuery(t, db, lastMySQLRow); row != "1 3 3 2 [] [] null DBUpgrade test" {
+		t.Errorf("row is %q", row)
+	}
+}
+
+func TestMySQLNamesInMixedCase(t *testing.T) {
+	folding := mariadb.Start(t, mariadb.WithSetting("lower_case_table_names", "1"))
+	mariadb.Exec(t, folding.AdminURL(), "CREATE DATABASE MixedCase")
+	u := mustParse(t, folding.AdminURL())
+	u.Path = "/MixedCase"
+	dir := migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);"})
+	mustSucceed(t, migrateTo(t, dir, u.String()))
+	if again := migrateTo(t, dir, u.String()); again.Failure != nil || len(again.Applied) != 0 {
+		t.Errorf("second run: %+v", again)
+	}
+}
+
+// What answers for one host in turn may be several servers, and the lock is one server's.
+func TestMySQLSeveralServers(t *testing.T) {
+	other := mariadb.Start(t)
+	hosts, turn := []string{mustParse(t, maria.AdminURL()).Host, mustParse(t, other.AdminURL()).Host}, 0
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			turn++
+			go forward(client, hosts[turn%2])
+		}
+	}()
+	for _, s := range []*mariadb.Server{maria, other} {
+		mariadb.Exec(t, s.AdminURL(), "CREATE OR REPLACE USER either IDENTIFIED BY 'either-password'")
+	}
+	u := url.URL{Scheme: "mysql", Host: listener.Addr().String(), User: url.UserPassword("either", "either-password")}
+	mustContain(t, mustFail(t, migrateTo(t, migrations.Dir(t, files{"1.sql": "SELECT 1;"}), u.String()), v1alpha1.DatabaseUnreachable).Error, "several servers")
+}
+
+func forward(client net.Conn, address string) {
+	defer client.Close()
+	server, err := (&net.Dialer{}).Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() { _, _ = io.Copy(server, client) }()
+	_, _ = io.Copy(client, server)
+}
+
+func TestMySQLSystemVersionedIsNotClean(t *testing.T) {
+	db := maria.NewDatabase(t)
+	mariadb.Exec(t, db, "CREATE TABLE v (i int) WITH SYSTEM VERSIONING")
+	mustContain(t, mustFail(t, migrateTo(t, migrations.Dir(t, files{"1.sql": "CREATE TABLE a (i int);"}), db), v1alpha1.HistoryConflict).Error, `found table "v"`)
 }

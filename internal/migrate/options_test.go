@@ -35,20 +35,24 @@ func TestExistingDatabase(t *testing.T) {
 		rows    string
 		applied int
 	}{
-		"neither":                 {Options{}, v1alpha1.HistoryConflict, "apply.baseline", "no history", 0},
-		"baseline":                {Options{Baseline: "1"}, "", "", "1/1 2/2 3/2", 2},
-		"baseline at the last":    {Options{Baseline: "3"}, "", "", "3/1", 0},
-		"baseline unknown":        {Options{Baseline: "7"}, v1alpha1.IntegrityFailed, `apply.baseline (--baseline) is "7"`, "no history", 0},
-		"baseline and toVersion":  {Options{Baseline: "1", ToVersion: "2"}, "", "", "1/1 2/2", 1},
-		"baseline, refused later": {Options{Baseline: "1", Lint: v1alpha1.LintEnforce}, v1alpha1.LintFailed, "DS102", "no history", 0},
-		"allowDirty":              {Options{AllowDirty: true}, v1alpha1.StatementFailed, `"a" already exists`, "", 0},
-		"both":                    {Options{Baseline: "1", AllowDirty: true}, v1alpha1.Internal, "mutually exclusive", "no history", 0},
+		"neither":                  {Options{}, v1alpha1.HistoryConflict, "apply.baseline", "no history", 0},
+		"baseline":                 {Options{Baseline: "1"}, "", "", "1/1 2/2 3/2", 2},
+		"baseline at the last":     {Options{Baseline: "3"}, "", "", "3/1", 0},
+		"baseline unknown":         {Options{Baseline: "7"}, v1alpha1.IntegrityFailed, `apply.baseline (--baseline) is "7"`, "no history", 0},
+		"baseline and toVersion":   {Options{Baseline: "1", ToVersion: "2"}, "", "", "1/1 2/2", 1},
+		"baseline, refused later":  {Options{Baseline: "1", Lint: v1alpha1.LintEnforce}, v1alpha1.LintFailed, "DS102", "no history", 0},
+		"allowDirty":               {Options{AllowDirty: true}, v1alpha1.StatementFailed, `"a" already exists`, "", 0},
+		"both":                     {Options{Baseline: "1", AllowDirty: true}, v1alpha1.IntegrityFailed, "exclude each other", "no history", 0},
+		"baseline at a checkpoint": {Options{Baseline: "4"}, v1alpha1.IntegrityFailed, "checkpoint", "no history", 0},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			db := server.NewDatabase(t)
 			postgres.Exec(t, db, "CREATE TABLE a (i int)")
 			dir := migrations.Dir(t, three)
+			if c.options.Baseline == "4" {
+				migrations.Write(t, dir, files{"4.sql": "-- atlas:checkpoint\n\nCREATE TABLE a (i int);"})
+			}
 			if c.class == v1alpha1.LintFailed {
 				migrations.Write(t, dir, files{"3.sql": "DROP TABLE a;"})
 			}

@@ -77,10 +77,10 @@ func (s *postgresSession) open(ctx context.Context, l limits) error {
 	}
 	s.settings = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; " + probes
 	if l.lockTimeout > 0 {
-		s.settings += fmt.Sprintf("SET lock_timeout = %d; ", l.lockTimeout.Milliseconds())
+		s.settings += fmt.Sprintf("SET lock_timeout = %d; ", max(1, l.lockTimeout.Milliseconds()))
 	}
 	if l.statementTimeout > 0 {
-		s.settings += fmt.Sprintf("SET statement_timeout = %d; ", l.statementTimeout.Milliseconds())
+		s.settings += fmt.Sprintf("SET statement_timeout = %d; ", max(1, l.statementTimeout.Milliseconds()))
 	}
 	return s.reset(ctx)
 }
@@ -97,12 +97,12 @@ func (s *postgresSession) refusePooler(ctx context.Context) error {
 		}
 		other, err := pgx.ConnectConfig(ctx, s.config)
 		if err != nil {
-			return err
+			return at(secondClient, err)
 		}
 		theirs, err := backendOf(ctx, other)
 		_ = other.Close(ctx)
 		if err != nil {
-			return err
+			return at(secondClient, err)
 		}
 		if theirs == mine {
 			return result.Errorf(v1alpha1.DatabaseUnreachable, "the database is behind a pooler that gives a server connection away after each transaction or statement, "+
@@ -111,6 +111,8 @@ func (s *postgresSession) refusePooler(ctx context.Context) error {
 	}
 	return nil
 }
+
+const secondClient = "connect a second time, to find out whether the pooler between us and the database shares connections (its pool must be larger than one)"
 
 func backendOf(ctx context.Context, conn *pgx.Conn) (int, error) {
 	var pid int

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"ariga.io/atlas/sql/migrate"
@@ -35,6 +36,7 @@ const (
 type historyWords struct {
 	quote        func(string) string
 	find         string // of table $1 the schemas, of $2 and $3, that have it
+	fold         bool   // names of schemas are the same in upper and lower case
 	schemaExists string // counts the schemas called $1
 	createSchema string // before its name
 	columns      string // of the table
@@ -91,7 +93,7 @@ func (r *revisions) locate(ctx context.Context) (bool, error) {
 		if err := rows.Scan(&schema); err != nil {
 			return false, err
 		}
-		r.present = r.present || schema == r.schema
+		r.present = r.present || schema == r.schema || r.fold && strings.EqualFold(schema, r.schema)
 		elsewhere = elsewhere || schema == historySchema
 	}
 	return elsewhere, rows.Err()
@@ -308,8 +310,18 @@ func inDoubt(d *directory.Directory, v *migrate.Revision) error {
 	return f
 }
 
+// doubtError is the error of a statement of which a part may have been done. By its text the row of the history says so too.
+type doubtError struct {
+	doubt
+	failed *result.Error
+}
+
+func (e *doubtError) Error() string { return e.String() }
+
+func (e *doubtError) Unwrap() error { return e.failed }
+
 // resolve writes a person's answer into the row that it is for: by its ID no answer is taken for another doubt, or twice.
-func (r *revisions) resolve(ctx context.Context, answer Resolution) (bool, error) {
+func (r *revisions) resolve(ctx context.Context, d *directory.Directory, answer Resolution) (bool, error) {
 	for _, v := range r.list {
 		open, ok := doubtOf(v)
 		if !ok || open.id != answer.ID {
@@ -317,11 +329,11 @@ func (r *revisions) resolve(ctx context.Context, answer Resolution) (bool, error
 		}
 		if answer.Skip {
 			v.Applied++
+			if f, ok := d.File(v.Version); ok && f.Err() == nil { // it may have got more statements meanwhile, which are still to be executed
+				v.Total = len(f.Statements())
+			}
 		}
 		v.Error, v.ErrorStmt = "", ""
-		if v.Applied == v.Total {
-			v.PartialHashes = nil
-		}
 		return true, r.write(ctx, v)
 	}
 	return false, nil

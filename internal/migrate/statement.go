@@ -18,15 +18,19 @@ type unfit struct {
 
 const ownTransactions = "the runner itself begins and commits a transaction for each file; for a file without one, use '-- atlas:txmode none'"
 
+const unlocks = "it would give back the lock that keeps other runs out; leave it out"
+
 var unfitIn = map[directory.Dialect][]unfit{
 	directory.Postgres: {
 		{regexp.MustCompile(`(?i)^(?:(?:BEGIN|START\s+TRANSACTION|COMMIT|END|ABORT|PREPARE\s+TRANSACTION)\b|` +
 			`ROLLBACK(?:\s+(?:WORK|TRANSACTION))?\s*(?:;|$|AND\b))`), ownTransactions}, // but ROLLBACK TO a savepoint is fine
 		{regexp.MustCompile(`(?is)^COPY\b[^;]*\bFROM\s+STDIN\b`), "there is no client that could send the data; use INSERT"},
+		{regexp.MustCompile(`(?i)^(?:DISCARD\s+ALL|SELECT\s+pg_advisory_unlock_all)\b`), unlocks},
 	},
 	directory.MySQL: {
 		{regexp.MustCompile(`(?i)^(?:BEGIN|START\s+TRANSACTION|COMMIT|XA|ROLLBACK(?:\s+WORK)?\s*(?:;|$|AND\b))`), ownTransactions},
-		{regexp.MustCompile(`(?i)^SET\b.*\bAUTOCOMMIT\b`), ownTransactions},
+		{regexp.MustCompile(`(?is)^SET\b.*\b(?:AUTOCOMMIT|COMPLETION_TYPE)\b`), ownTransactions},
+		{regexp.MustCompile(`(?i)^(?:DO|SELECT)\s+RELEASE_ALL_LOCKS\b`), unlocks},
 		{regexp.MustCompile(`(?i)^(?:LOCK\s+TABLES?|FLUSH\s+TABLES?\b.*\bREAD\s+LOCK)\b`), "it would keep the runner from the table of its history; leave it out"},
 		{regexp.MustCompile(`(?is)^LOAD\s+DATA\b.*\bLOCAL\b`), "there is no client that could send the data; use INSERT"},
 	},
@@ -46,6 +50,9 @@ func executable(f *directory.File, dialect directory.Dialect) error {
 	}
 	return nil
 }
+
+// procedural are statements of which a part may stay where they fail: what they call or hold can commit.
+var procedural = regexp.MustCompile(`(?is)^(?:CALL|EXECUTE|IF|CASE|FOR|WHILE|LOOP|REPEAT|\w+\s*:)|^DO\b.*\bCOMMIT\b`)
 
 var words = regexp.MustCompile(`^\s*([A-Za-z]+(?:\s+[A-Za-z_]+\b)?)`)
 

@@ -47,6 +47,10 @@ func parseTarget(raw string, security TLS) (target, error) {
 	default:
 		return target{}, unusable("does not begin with postgres://, postgresql://, mysql:// or mariadb://: only PostgreSQL, MySQL and MariaDB are supported")
 	}
+	if security.CAFile != "" && security.mode() != v1alpha1.TLSVerifyFull {
+		return target{}, result.Errorf(v1alpha1.DatabaseUnreachable, "database.tls.mode (--tls-mode) is %s, which verifies nothing, but there are certificates to verify with: "+
+			"set it to VerifyFull, or leave them out", security.Mode)
+	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		return target{}, unusable("cannot be parsed: in a user name or password, characters such as @ : / ? # % must be percent-encoded")

@@ -136,6 +136,7 @@ func TestTLS(t *testing.T) {
 		"another authority":    {tls: TLS{CAFile: other.file}, words: "certificate"},
 		"public authorities":   {tls: TLS{Mode: v1alpha1.TLSVerifyFull}, words: "certificate"},
 		"another host":         {tls: TLS{CAFile: ca.file}, localhost: true, words: "certificate"},
+		"verified by nobody":   {tls: TLS{Mode: v1alpha1.TLSRequire, CAFile: ca.file}, words: "VerifyFull"},
 		"no file":              {tls: TLS{CAFile: "/nowhere/ca.crt"}, words: "caConfigMapRef"},
 		"no certificate":       {tls: TLS{CAFile: garbage}, words: "holds no certificate"},
 	}
