@@ -629,6 +629,23 @@ func TestRestrictedUser(t *testing.T) {
 	mustSucceed(t, migrateTo(t, dir, limited+"&search_path=own"))
 }
 
+// A file may work as another role, which need not know of the history.
+func TestRoleOfAFile(t *testing.T) {
+	for name, head := range map[string]string{"in a transaction": "", "without": none} {
+		t.Run(name, func(t *testing.T) {
+			db := server.NewDatabase(t)
+			role := "owner_" + fmt.Sprint(rand.Uint32())
+			postgres.Exec(t, db, "CREATE ROLE "+role)
+			postgres.Exec(t, db, "CREATE SCHEMA own AUTHORIZATION "+role)
+			dir := migrations.Dir(t, files{"1.sql": "SELECT 1;", "2.sql": head + "SET ROLE " + role + ";\nCREATE TABLE own.a (i int);\nCREATE TABLE own.b (i int);"})
+			mustSucceed(t, migrateWith(t.Context(), t, Options{Dir: dir, URL: db, AllowDirty: true}))
+			if owner := query(t, db, "SELECT string_agg(DISTINCT tableowner, ' ') FROM pg_tables WHERE schemaname = 'own'"); owner != role {
+				t.Errorf("the owner is %q", owner)
+			}
+		})
+	}
+}
+
 func mustParse(t *testing.T, raw string) *url.URL {
 	t.Helper()
 	u, err := url.Parse(raw)

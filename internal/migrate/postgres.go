@@ -149,7 +149,7 @@ func (s *postgresSession) statement(ctx context.Context, query string) error {
 
 var mayDoSettings = regexp.MustCompile(`(?i)\b(?:SET|set_config|DO|CALL)\b`)
 
-// record goes without the timeouts that a file may have set for itself.
+// record goes without the timeouts and the role that a file may have set for itself.
 func (s *postgresSession) record(ctx context.Context, query string, args ...any) error {
 	if !s.touched {
 		return s.exec(ctx, query, args...)
@@ -160,7 +160,7 @@ func (s *postgresSession) record(ctx context.Context, query string, args ...any)
 			return err
 		}
 	}
-	err := s.exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+	err := s.exec(ctx, "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL ROLE NONE")
 	if err == nil {
 		err = s.exec(ctx, query, args...)
 	}

@@ -279,7 +279,7 @@ func doubtOf(v *migrate.Revision) (doubt, bool) {
 func (d doubt) failure(what, stmt string) *result.Error {
 	return result.Errorf(v1alpha1.InDoubt, "%s while statement %d was running, outside of a transaction; find out whether it took effect, and answer, by the annotation %s "+
 		"or by --resolve, skip:%s if it did, or redo:%s to have it executed again; the statement: %s",
-		what, d.statement, v1alpha1.AnnotationResolve, d.id, d.id, result.Cut(stmt, maxQuoted))
+		what, d.statement, v1alpha1.AnnotationResolve, d.id, d.id, result.Cut(strings.TrimRight(strings.TrimSpace(stmt), ";"), maxQuoted))
 }
 
 // mark records that a statement is about to be executed.
