@@ -32,6 +32,9 @@ type section struct {
 	closed bool
 }
 
+// Statements splits a text that is no file, as the files of the dialect are split.
+func (d Dialect) Statements(text string) ([]*migrate.Stmt, error) { return d.scan(text) }
+
 // scan splits text into statements as Atlas's driver for the dialect does, but for two things. A comment at the end without a newline is no statement. And
 // blocks of BEGIN and END, for whose end the scanner looks in vain to the end of the text, doubling its work with each one that is within another, are only
 // looked for where there can be any: in PostgreSQL, only those of BEGIN ATOMIC are not in quotes.

@@ -23,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
+	"github.com/subganapathy/automatic-db-upgrades/internal/directory"
 	"github.com/subganapathy/automatic-db-upgrades/tests/migrations"
 	"github.com/subganapathy/automatic-db-upgrades/tests/postgres"
 )
@@ -546,13 +547,60 @@ func TestSavepointsAreExecutable(t *testing.T) {
 }
 
 // A statement may end the transaction in ways that cannot be seen in its text.
+// Statements that a delimiter holds together are looked at one by one.
 func TestTransactionEndedByStatement(t *testing.T) {
-	db := server.NewDatabase(t)
-	dir := migrations.Dir(t, files{"1.sql": "-- atlas:delimiter \\n\\n\nCREATE TABLE a (i int); COMMIT;\n\nCREATE TABLE b (i int);"})
-	f := mustFail(t, migrateTo(t, dir, db), v1alpha1.StatementFailed)
-	mustContain(t, f.Error, "ended a transaction")
-	if f.Statement != 1 {
-		t.Errorf("failure is %+v", f)
+	const delimiter = "-- atlas:delimiter \\n\\n\n"
+	for name, c := range map[string]struct {
+		content string
+		class   v1alpha1.FailureClass
+		words   string
+	}{
+		"at the end":       {"CREATE TABLE a (i int); COMMIT;\n\nCREATE TABLE b (i int);", v1alpha1.IntegrityFailed, "COMMIT cannot be executed"},
+		"in the middle":    {"CREATE TABLE a (i int);\n/* now */ COMMIT; BEGIN; SELECT 1/0;", v1alpha1.IntegrityFailed, "COMMIT cannot be executed"},
+		"in a text":        {"SELECT 'a; COMMIT;';", "", ""},
+		"within procedure": {"CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN INSERT INTO x VALUES (1); COMMIT; END $$; SELECT 1;", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := server.NewDatabase(t)
+			got := migrateTo(t, migrations.Dir(t, files{"1.sql": delimiter + c.content}), db)
+			if c.class == "" {
+				mustSucceed(t, got)
+				return
+			}
+			f := mustFail(t, got, c.class)
+			mustContain(t, f.Error, c.words)
+			if f.Statement != 1 {
+				t.Errorf("failure is %+v", f)
+			}
+			if n := query(t, db, "SELECT count(*) FROM pg_tables WHERE tablename IN ('a', 'b')"); n != "0" {
+				t.Errorf("%s tables are there", n)
+			}
+		})
+	}
+}
+
+// endsTransaction is a session whose statements do what no text tells of.
+type endsTransaction struct {
+	session
+	status byte
+}
+
+func (s *endsTransaction) txStatus() byte { return s.status }
+
+func (s *endsTransaction) statement(context.Context, string) error {
+	s.status = txIdle
+	return nil
+}
+
+func TestTransactionEndedUnseen(t *testing.T) {
+	dir, err := directory.Read(directory.Options{Dir: migrations.Dir(t, files{"1.sql": "SELECT 1;"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, _ := dir.File("1")
+	e := &executor{session: &endsTransaction{status: txOpen}, file: f, log: slog.New(slog.DiscardHandler)}
+	if err := e.perform(t.Context(), "SELECT 1"); err == nil || !strings.Contains(err.Error(), "ended a transaction") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -39,16 +39,41 @@ var unfitIn = map[directory.Dialect][]unfit{
 // executable refuses statements that would break what the runner promises about every file, before the first one is executed.
 func executable(f *directory.File, dialect directory.Dialect) error {
 	for i, stmt := range f.Statements() {
-		text := strings.TrimSpace(stmt.Text)
-		for _, u := range unfitIn[dialect] {
-			if u.pattern.MatchString(text) {
-				err := f.Errorf("%s cannot be executed from a file: %s", verb(stmt.Text), u.why)
+		for _, text := range parts(stmt.Text, dialect) {
+			if why := unfitness(text, dialect); why != "" {
+				err := f.Errorf("%s cannot be executed from a file: %s", verb(text), why)
 				err.Statement = int32(i + 1)
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// parts are the statements of a text that a delimiter of the file's own has left together, which only PostgreSQL executes at once.
+func parts(text string, dialect directory.Dialect) []string {
+	if dialect != directory.Postgres || !strings.Contains(strings.TrimRight(text, "; \t\r\n"), ";") {
+		return []string{text}
+	}
+	stmts, err := dialect.Statements(text)
+	if err != nil {
+		return []string{text} // the state of the transaction is looked at after it
+	}
+	var texts []string
+	for _, stmt := range stmts {
+		texts = append(texts, stmt.Text)
+	}
+	return texts
+}
+
+func unfitness(text string, dialect directory.Dialect) string {
+	text = strings.TrimSpace(leadingComments.ReplaceAllString(text, ""))
+	for _, u := range unfitIn[dialect] {
+		if u.pattern.MatchString(text) {
+			return u.why
+		}
+	}
+	return ""
 }
 
 // procedural are statements of which a part may stay where they fail: what they call or hold can commit.
