@@ -632,7 +632,7 @@ func TestResolveOnce(t *testing.T) {
 // TestWayOut: a failure in doubt comes with the command to type, where the runner has said its ID, and with no other.
 func TestWayOut(t *testing.T) {
 	const command = ". If it took no effect: kubectl annotate dbu --namespace team app dbupgrade.subbug.learning/resolve=redo:ABCDEF23 --overwrite; if it did, the same with skip:ABCDEF23"
-	for words, want := range map[string]string{
+	for words, way := range map[string]string{
 		"dbupgrade: in doubt: ABCDEF23: 2.sql":              command,
 		"go on with redo:ABCDEF23 or with skip:ABCDEF23":    command,
 		"dbupgrade: in doubt: ABCDEF234: 2.sql":             "",
@@ -644,10 +644,11 @@ func TestWayOut(t *testing.T) {
 			job := seenJob(1, 0, with(outcome(class, words, failure(class, words))))
 			first := decide(t, 1, obj, job)
 			obj.Status = first.Status
-			if !has {
-				want = ""
+			want := words
+			if has {
+				want += way
 			}
-			if got := ready(first.Status).Message; got != result.Cut(words+want, 2048) {
+			if got := ready(first.Status).Message; got != result.Cut(want, 2048) {
 				t.Errorf("%s: %q", class, got)
 			}
 			if later := decide(t, 2, obj, job); ready(later.Status).Message != ready(first.Status).Message {
