@@ -271,7 +271,7 @@ func TestConcurrentlyIsNotRetried(t *testing.T) {
 func TestStatementTimeout(t *testing.T) {
 	db := server.NewDatabase(t)
 	dir := migrations.Dir(t, files{"1.sql": "SELECT pg_sleep(60);"})
-	f := mustFail(t, migrateWith(t.Context(), t, Options{Dir: dir, URL: db, StatementTimeout: 50 * time.Millisecond}), v1alpha1.StatementFailed)
+	f := mustFail(t, migrateWith(t.Context(), t, Options{Dir: dir, URL: db, StatementTimeout: 500 * time.Millisecond}), v1alpha1.StatementFailed)
 	if f.SQLState != "57014" || f.Statement != 1 {
 		t.Errorf("failure is %+v", f)
 	}
@@ -383,7 +383,7 @@ func TestInterruptedBetweenTries(t *testing.T) {
 		t.Fatal(err)
 	}
 	migrations.Write(t, dir, files{"2.sql": none + "ALTER TABLE a ADD COLUMN j int;"})
-	for class, o := range map[v1alpha1.FailureClass]Options{v1alpha1.Interrupted: {}, v1alpha1.DeadlineExceeded: {Deadline: time.Second}} {
+	for class, o := range map[v1alpha1.FailureClass]Options{v1alpha1.Interrupted: {}, v1alpha1.DeadlineExceeded: {Deadline: 5 * time.Second}} {
 		t.Run(string(class), func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()

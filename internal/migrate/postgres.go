@@ -35,8 +35,9 @@ type postgresSession struct {
 	pg     *pgx.Conn // the connection below conn
 	// settings are what reset executes.
 	settings string
-	// touched says that a file may have changed them.
+	// touched says that there are limits, or settings that a file may have changed.
 	touched bool
+	limited bool
 }
 
 func connectPostgres(ctx context.Context, config *pgx.ConnConfig, l limits) (*postgresSession, error) {
@@ -82,7 +83,8 @@ func (s *postgresSession) open(ctx context.Context, l limits) error {
 	if l.statementTimeout > 0 {
 		s.settings += fmt.Sprintf("SET statement_timeout = %d; ", max(1, l.statementTimeout.Milliseconds()))
 	}
-	return s.reset(ctx)
+	s.limited = l != (limits{})
+	return s.exec(ctx, probes)
 }
 
 // refusePooler looks whether what is between us and the database shares our server connection with others while we are idle, as PgBouncer does in its
@@ -149,7 +151,7 @@ func (s *postgresSession) statement(ctx context.Context, query string) error {
 
 var mayDoSettings = regexp.MustCompile(`(?i)\b(?:SET|set_config|DO|CALL)\b`)
 
-// record goes without the timeouts and the role that a file may have set for itself.
+// record goes without the limits of the run, and without the timeouts and the role that a file may have set for itself.
 func (s *postgresSession) record(ctx context.Context, query string, args ...any) error {
 	if !s.touched {
 		return s.exec(ctx, query, args...)
@@ -174,7 +176,7 @@ func (s *postgresSession) record(ctx context.Context, query string, args ...any)
 }
 
 func (s *postgresSession) reset(ctx context.Context) error {
-	s.touched = false
+	s.touched = s.limited
 	return s.exec(ctx, s.settings)
 }
 
