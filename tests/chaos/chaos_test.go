@@ -123,8 +123,8 @@ var ofOnePod = map[string]disturbance{
 
 // ofTheCluster are those that everybody notices.
 var ofTheCluster = map[string]disturbance{
-	"leader deleted by force": {happens: midway(func(m *migration) { m.deleteByForce(stage.Namespace, m.leader().Name); m.finish() })},
-	"leader killed":           {happens: midway(func(m *migration) { m.KillContainer(m.t, m.leader(), "manager"); m.finish() })},
+	"leader deleted by force": {happens: midway(func(m *migration) { m.deleteByForce(stage.Namespace, m.Leader(m.t).Name); m.finish() })},
+	"leader killed":           {happens: midway(func(m *migration) { m.KillContainer(m.t, m.Leader(m.t), "manager"); m.finish() })},
 	"both managers deleted":   {happens: midway(func(m *migration) { m.deleteManagers(); m.finish() })},
 
 	"API server away while it ends":         {happens: midway(endsWithout(cluster.APIServer))},

@@ -16,11 +16,9 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
@@ -74,17 +72,6 @@ func (m *migration) reviveUntil(ctx context.Context, components []cluster.Compon
 			m.t.Errorf("%s does not start: %v", c, last)
 		}
 	}
-}
-
-// leader is the manager's pod that works.
-func (m *migration) leader() *corev1.Pod {
-	m.t.Helper()
-	lease := &coordinationv1.Lease{}
-	m.must(nil, m.Client.Get(m.t.Context(), client.ObjectKey{Namespace: stage.Namespace, Name: "dbupgrade-controller-manager.subbug.learning"}, lease))
-	holder, _, _ := strings.Cut(ptr.Deref(lease.Spec.HolderIdentity, ""), "_")
-	pod := &corev1.Pod{}
-	m.must(nil, m.Client.Get(m.t.Context(), client.ObjectKey{Namespace: stage.Namespace, Name: holder}, pod))
-	return pod
 }
 
 func (m *migration) managers() []corev1.Pod {

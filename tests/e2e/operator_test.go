@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/onsi/ginkgo/v2"
 	batchv1 "k8s.io/api/batch/v1"
-	coordinationv1 "k8s.io/api/coordination/v1"
 
 	"github.com/subganapathy/automatic-db-upgrades/api/v1alpha1"
 	"github.com/subganapathy/automatic-db-upgrades/tests/stage"
@@ -38,7 +37,7 @@ var _ = ginkgo.Describe("In the middle of a migration", ginkgo.Serial, func() {
 		team.Kubectl(tb, "", "rollout", "restart", "deployment/"+stage.Manager, "--namespace="+stage.Namespace)
 		on.Kubectl(tb, "", rolledOut...)
 		afterwards("", rolledOut...)
-		team.Kubectl(tb, "", "delete", "pod", leader(tb), "--wait=false", "--namespace="+stage.Namespace)
+		team.Kubectl(tb, "", "delete", "pod", on.Leader(tb).Name, "--wait=false", "--namespace="+stage.Namespace)
 		g.open(tb)
 
 		after := team.Ready(tb, "orders", v1alpha1.ReasonMigrationComplete)
@@ -85,18 +84,6 @@ var _ = ginkgo.Describe("In the middle of a migration", ginkgo.Serial, func() {
 		expectImage(tb, team, last, "next")
 	})
 })
-
-// leader is the name of the replica's pod that reconciles.
-func leader(tb testing.TB) string {
-	tb.Helper()
-	operator := &stage.Team{Stage: on, Namespace: stage.Namespace}
-	lease := stage.Get[coordinationv1.Lease](operator, tb, stage.Manager+".subbug.learning")
-	if lease.Spec.HolderIdentity == nil {
-		tb.Fatal("nobody leads")
-	}
-	pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
-	return pod
-}
 
 // tagOperator gives the operator's image another name in the registry.
 func tagOperator(tb testing.TB, tag string) {

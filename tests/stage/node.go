@@ -9,8 +9,26 @@ import (
 	"strings"
 	"testing"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/subganapathy/automatic-db-upgrades/internal/upgrade"
 )
+
+// Leader is the pod of the operator's replica that reconciles. There is none for a moment after the last one has gone.
+func (s *Stage) Leader(tb testing.TB) *corev1.Pod {
+	tb.Helper()
+	operator := &Team{Stage: s, Namespace: Namespace}
+	pod := &corev1.Pod{}
+	Wait(operator, tb, Manager+".subbug.learning", "is held by a replica that is alive", func(lease *coordinationv1.Lease) bool {
+		holder, _, _ := strings.Cut(ptr.Deref(lease.Spec.HolderIdentity, ""), "_")
+		err := s.Client.Get(tb.Context(), client.ObjectKey{Namespace: Namespace, Name: holder}, pod)
+		return holder != "" && err == nil && pod.DeletionTimestamp == nil && upgrade.Alive(pod)
+	})
+	return pod
+}
 
 // KillContainer kills the first process of a container, and with it all of them. What is in its volumes stays.
 func (s *Stage) KillContainer(tb testing.TB, pod *corev1.Pod, container string) {
