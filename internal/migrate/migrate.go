@@ -311,8 +311,8 @@ func (m *migration) observe() {
 func (m *migration) begun(pending []migrate.File) ([]migrate.File, error) {
 	var files []migrate.File
 	for _, rev := range m.history.list {
-		isPending := slices.ContainsFunc(pending, func(f migrate.File) bool { return f.Version() == rev.Version })
-		if rev.Applied == rev.Total || isPending {
+		isPending := func(f migrate.File) bool { return f.Version() == rev.Version }
+		if rev.Applied == rev.Total || slices.ContainsFunc(pending, isPending) {
 			continue
 		}
 		f, ok := m.dir.File(rev.Version)

@@ -122,11 +122,13 @@ func (s *mysqlSession) variables(ctx context.Context) ([]string, error) {
 
 // literalMySQL is a value as SHOW VARIABLES prints it, to be set again.
 func literalMySQL(value string) string {
-	if regexp.MustCompile(`^\d+$`).MatchString(value) {
+	if number.MatchString(value) {
 		return value
 	}
 	return "'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(value) + "'"
 }
+
+var number = regexp.MustCompile(`^\d+$`)
 
 func quoteMySQL(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
@@ -289,18 +291,9 @@ var leadingComments = regexp.MustCompile(`^(?:\s+|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|
 
 // tryLock asks for a lock of the whole server, since there is no other. The server has it wait for a second: thus whoever waits comes next.
 func (s *mysqlSession) tryLock(ctx context.Context) (bool, error) {
-	rows, err := s.query(ctx, "SELECT GET_LOCK(?, 1)", lockName)
-	if err != nil {
-		return false, err
-	}
-	defer rows.Close()
 	var held sql.NullBool
-	for rows.Next() {
-		if err := rows.Scan(&held); err != nil {
-			return false, err
-		}
-	}
-	return held.Bool, rows.Err()
+	err := scalar(ctx, s, &held, "SELECT GET_LOCK(?, 1)", lockName)
+	return held.Bool, err
 }
 
 func (s *mysqlSession) unlock(ctx context.Context) error {
@@ -310,7 +303,8 @@ func (s *mysqlSession) unlock(ctx context.Context) error {
 func (s *mysqlSession) leftover(context.Context, string, bool) (string, error) { return "", nil }
 
 func (s *mysqlSession) foreign(ctx context.Context, schema, historySchema string) (string, error) {
-	rows, err := s.query(ctx, `
+	var found string
+	err := scalar(ctx, s, &found, `
 		SELECT CONCAT('found table "', table_name, '" in database "', table_schema, '"') FROM information_schema.tables
 		WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys', 'innodb')
 			AND (? = '' OR table_schema = ?) AND NOT (table_schema = ? AND table_name = ?)
@@ -318,17 +312,7 @@ func (s *mysqlSession) foreign(ctx context.Context, schema, historySchema string
 		SELECT CONCAT('found database "', schema_name, '"') FROM information_schema.schemata
 		WHERE ? = '' AND schema_name NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys', 'innodb', ?)
 		LIMIT 1`, schema, schema, historySchema, historyTable, schema, historySchema)
-	if err != nil {
-		return "", err
-	}
-	defer rows.Close()
-	var found string
-	for rows.Next() {
-		if err := rows.Scan(&found); err != nil {
-			return "", err
-		}
-	}
-	return found, rows.Err()
+	return found, err
 }
 
 // Numbers of errors that mean something to us.

@@ -105,7 +105,7 @@ func (r *revisions) create(ctx context.Context) error {
 		return nil
 	}
 	var schemas int
-	if err := r.scalar(ctx, &schemas, r.schemaExists, r.schema); err != nil {
+	if err := scalar(ctx, r.session, &schemas, r.schemaExists, r.schema); err != nil {
 		return err
 	}
 	if err := r.begin(ctx); err != nil { // where the database has transactions for that, the two come together
@@ -121,20 +121,6 @@ func (r *revisions) create(ctx context.Context) error {
 	}
 	r.present = true
 	return r.commit(ctx)
-}
-
-func (r *revisions) scalar(ctx context.Context, to any, query string, args ...any) error {
-	rows, err := r.query(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(to); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // load reads the history.

@@ -34,9 +34,8 @@ const (
 
 // States of a transaction, as PostgreSQL calls them.
 const (
-	txIdle   = 'I' // outside of one
-	txOpen   = 'T'
-	txFailed = 'E' // only a rollback is possible
+	txIdle = 'I' // outside of one
+	txOpen = 'T' // in one; PostgreSQL has another one for those that can only be rolled back
 )
 
 // session is the one connection of a run: lock, statements and history all use it, so that losing it ends all of them.
@@ -109,6 +108,21 @@ func waitForLock(ctx context.Context, s session, timeout time.Duration, log *slo
 		}
 		pause = min(2*pause, lockMaxPause)
 	}
+}
+
+// scalar reads the one value of a query; where there is no row, it leaves to as it is.
+func scalar(ctx context.Context, s session, to any, query string, args ...any) error {
+	rows, err := s.query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(to); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // settle is the context of what must still be written when ctx is cancelled: it ends settleTimeout later than ctx.
